@@ -1,0 +1,74 @@
+"""Flags from the configuration's fields, and errors as sentences: shared by the command lines."""
+
+import dataclasses
+import os
+import sys
+import typing
+
+from absl import app, flags, logging
+
+from kdmlc_tf import config as config_lib
+from kdmlc_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def define_config_flags():
+    """One flag for every field of Config; unset flags are None, so that a preset can speak."""
+    for field in dataclasses.fields(config_lib.Config):
+        kinds = [k for k in typing.get_args(field.type) if k is not type(None)] or [field.type]
+        shown = "none" if field.default is None else field.default
+        choices = field.metadata.get("choices")
+        allowed = f" One of: {', '.join(choices)}." if choices else ""
+        help_text = f"{field.metadata['help']}{allowed} Default: {shown}."
+        _DEFINE[kinds[0]](field.name, None, help_text)
+
+
+def config_from_flags():
+    """The Config that the flags, the data set's preset and the defaults give, in this order.
+
+    Raises:
+      InputError: a value outside its range.
+    """
+    names = [field.name for field in dataclasses.fields(config_lib.Config)]
+    given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    preset = config_lib.PRESETS.get(given.get("dataset", config_lib.Config.dataset), {})
+    return config_lib.Config(**{**preset, **given}).validate()
+
+
+def run(main):
+    """Parses the flags, calls `main()` and exits; what the user got wrong is told in a sentence.
+
+    Exit status: main's (None: 0); 2 for wrong input; 130 after Ctrl-C.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Keras and TensorFlow warn through absl; progress is printed by the programs themselves.
+    logging.set_verbosity(logging.WARNING)
+    try:
+        app.run(lambda argv: main(), flags_parser=_parse)
+    except InputError as error:
+        _exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parse(argv):
+    app.define_help_flags()
+    try:
+        rest = FLAGS(argv)
+    except flags.Error as error:
+        _exit(f"{error} (--help lists the flags.)".replace("FATAL Flags parsing error: ", ""))
+    if len(rest) > 1:
+        _exit(f"Unexpected argument {rest[1]!r}; flags are written --name=value (see --help).")
+    return rest
+
+
+def _exit(sentence):
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,160 @@
+"""Every hyperparameter of a run, once: its default, unit, source. The flags derive from it."""
+
+import dataclasses
+import json
+
+from kdmlc_tf.errors import InputError
+
+METHODS = ("kdmlc", "mlc", "ce", "clean_only", "offline_kd")
+
+
+def _setting(default, help, **limits):  # pylint: disable=redefined-builtin
+    """A field with its help text and, for numbers, the closed range or the choices allowed."""
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one run; the defaults are the paper's protocol (METHOD.md).
+
+    Raises (from `validate`):
+      InputError: a value is of the wrong kind or outside its range.
+    """
+
+    # What is learned from.
+    dataset: str = _setting("cifar10", "Data set, by name.")
+    data_dir: str | None = _setting(
+        None, "Folder with prepared TensorFlow Datasets; default: TFDS's own."
+    )
+    noise: float = _setting(0.8, "Noise rate ρ; read together with --noise_type.", low=0, high=1)
+    noise_type: str = _setting(
+        "uniform",
+        "uniform (true class included), symmetric, flip, pairflip, asymmetric, instance, "
+        "matrix:FILE, or human:KEY (e.g. human:worse).",
+    )
+    clean: int = _setting(1000, "Trusted examples: the whole label budget.", low=1)
+    validation: int = _setting(
+        5000, "Noisy examples held out, with their noisy labels, to select an epoch.", low=1
+    )
+    limit_train: int | None = _setting(None, "Noisy training examples kept; default: all.", low=1)
+    seed: int = _setting(
+        0, "Seed of split, noise, order, augmentation, initialisation.", low=0, high=2**31 - 1
+    )
+
+    # What learns.
+    method: str = _setting("kdmlc", "Training method.", choices=METHODS)
+    teacher: str = _setting("resnet32", "Teacher network (kdmlc, offline_kd).")
+    student: str = _setting("resnet8", "Student network: the one exported by every method.")
+    corrector_embedding: int = _setting(128, "Size of the corrector's label embedding.", low=1)
+    corrector_hidden: int = _setting(128, "Width of the corrector's two hidden layers.", low=1)
+    corrector_gate: bool = _setting(
+        False, "Let the corrector mix its answer with the given label by a learned gate."
+    )
+
+    # How it learns: MLC's protocol (AAAI 2021, section 4).
+    epochs: int = _setting(120, "Passes over the noisy set.", low=1)
+    batch_size: int = _setting(100, "Noisy examples per step, over all replicas.", low=1)
+    clean_batch_size: int = _setting(
+        100, "Clean examples per step, over all replicas: trained on and meta-evaluated.", low=2
+    )
+    meta_fraction: float = _setting(
+        0.5, "Share of the clean batch that the look-ahead is judged on.", low=0.01, high=0.99
+    )
+    learning_rate: float = _setting(0.1, "SGD's initial rate for teacher and student.", low=0)
+    momentum: float = _setting(0.9, "SGD's momentum.", low=0, high=1)
+    nesterov: bool = _setting(False, "Nesterov momentum.")
+    weight_decay: float = _setting(5e-4, "L2 coefficient added to the gradient.", low=0)
+    milestones: str = _setting("80,100", "Epochs at which the SGD rate is multiplied by --decay.")
+    decay: float = _setting(0.1, "Factor at each milestone.", low=0, high=1)
+    corrector_learning_rate: float = _setting(3e-4, "Adam's rate for the corrector.", low=0)
+    recompute_pseudo_labels: bool = _setting(
+        False, "Update the teacher with pseudo-labels of the new corrector (one more pass)."
+    )
+    temperature: float = _setting(
+        4.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01
+    )
+    distillation_weight: float = _setting(
+        0.5, "κ: share of the distillation term in the student's loss.", low=0, high=1
+    )
+
+    # What it sees.
+    augment: str = _setting(
+        "auto", "auto, crop_flip, crop, or none; auto: what suits the data set."
+    )
+    cutout: int = _setting(0, "Cutout's side in pixels; 0 turns it off (CIFAR-10: 16).", low=0)
+    strong_view: str = _setting(
+        "none", "The student's own view of the noisy images.", choices=("none", "randaugment")
+    )
+
+    # How it runs.
+    steps_per_execution: int = _setting(1, "Steps per call of the compiled function.", low=1)
+    jit_compile: bool = _setting(False, "Compile the step with XLA.")
+
+    def validate(self):
+        """Returns self; raises InputError for the first setting outside its range."""
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        self.milestone_epochs()
+        return self
+
+    def milestone_epochs(self):
+        """The milestones as a tuple of ints, in epochs."""
+        try:
+            epochs = tuple(int(text) for text in self.milestones.split(",") if text.strip())
+        except ValueError:
+            raise InputError(
+                "--milestones must be epochs separated by commas, e.g. 80,100. "
+                f"Received: {self.milestones!r}."
+            ) from None
+        if any(b <= a for a, b in zip((0, *epochs), epochs, strict=False)):
+            raise InputError(
+                f"--milestones must be positive and rising. Received: {self.milestones!r}."
+            )
+        return epochs
+
+    def to_json(self):
+        """The settings as indented JSON text, keys in the order of their definition."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """Config from `to_json`'s text.
+
+        Raises:
+          InputError: the text is not JSON, or has keys this version does not know.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**values).validate()
+        except (json.JSONDecodeError, TypeError) as error:
+            raise InputError(f"The stored configuration cannot be read: {error}.") from None
+
+
+def _check(field, value):
+    """Raises InputError if `value` does not suit the field's range or choices."""
+    limits = field.metadata
+    low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
+    if choices is not None and value not in choices:
+        raise InputError(
+            f"--{field.name} must be one of {', '.join(choices)}. Received: {value!r}."
+        )
+    if value is None or isinstance(value, (str, bool)):
+        return
+    if not (value == value and (low is None or value >= low) and (high is None or value <= high)):
+        allowed = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise InputError(f"--{field.name} must be {allowed}. Received: {value}.")
+
+
+# What differs from the defaults where a data set is too small for them; a flag that is given wins.
+PRESETS = {
+    "digits": {
+        "clean": 50,
+        "validation": 200,
+        "teacher": "cnn",
+        "student": "mlp",
+        "epochs": 30,
+        "batch_size": 50,
+        "clean_batch_size": 50,
+        "milestones": "20,25",
+    },
+}
