@@ -1,0 +1,1 @@
+"""Networks: classifiers that give logits and features, and the corrector."""

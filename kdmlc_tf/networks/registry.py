@@ -1,0 +1,147 @@
+"""Networks by name, for the command line."""
+
+import difflib
+import functools
+import inspect
+import math
+import os
+
+import keras
+
+from kdmlc_tf.errors import InputError
+from kdmlc_tf.networks import mlp, mobile, resnet
+from kdmlc_tf.networks.classifier import classifier, image_input
+from kdmlc_tf.networks.seeding import seeded_initialisers
+
+_BUILDERS = {
+    **{f"resnet{d}": functools.partial(resnet.resnet, d) for d in (8, 14, 20, 32, 56)},
+    **{f"wrn-28-{k}": functools.partial(resnet.wide_resnet, 28, k) for k in (2, 10)},
+    "mobile": mobile.mobile,
+    "cnn": mlp.cnn,
+    "mlp": mlp.mlp,
+}
+NAMES = tuple(_BUILDERS)
+
+_APPLICATIONS = "applications/"
+
+
+def describe():
+    """The names that `build` takes, as a phrase for help and error texts."""
+    return (
+        f"{', '.join(NAMES)}, each with an optional factor on its width (resnet8:0.5), or "
+        f"{_APPLICATIONS}NAME for a backbone of keras.applications ({_APPLICATIONS}ResNet50)"
+    )
+
+
+def build(name, *, input_shape, num_classes, seed, weights=None):
+    """Network `name`, freshly initialised or with stored weights.
+
+    Args:
+      name: "NAME[:WIDTH]" as in `describe`; WIDTH is a positive factor on the channels.
+      input_shape: (h, w, c) or, for mlp, (f,); without the batch.
+      num_classes: K.
+      seed: int; the same seed gives the same weights.
+      weights: None, the path of a weights file that Keras wrote, or, for applications/NAME,
+        "imagenet"; the weights of an application are those of its backbone.
+
+    Returns:
+      keras.Model from normalised float images [batch, *input_shape] to
+      {"logits": [batch, K], "features": [batch, f]}.
+
+    Raises:
+      InputError: the name, the width or the weights are unknown, or the network cannot take
+        inputs of this shape.
+    """
+    input_shape = tuple(input_shape)
+    with seeded_initialisers(seed):
+        if name.startswith(_APPLICATIONS):
+            return _application(name, input_shape, num_classes, weights)
+        base, width = _parse(name)
+        if base != "mlp" and len(input_shape) != 3:
+            raise InputError(
+                f"Network {name} needs images; these examples are vectors of {input_shape[0]} "
+                "features. Use mlp."
+            )
+        model = _BUILDERS[base](input_shape=input_shape, num_classes=num_classes, width=width)
+    if weights is not None:
+        _load(model, name, weights)
+    return model
+
+
+def count_parameters(model):
+    """Number of trainable parameters; batch norm's moving statistics are not counted."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def _parse(name):
+    """("resnet8", 0.5) from "resnet8:0.5"; InputError for what is not such a name."""
+    base, colon, text = name.partition(":")
+    if base not in _BUILDERS:
+        raise InputError(f"Unknown network {name!r}.{_closest(base, NAMES)} Known: {describe()}.")
+    try:
+        width = float(text) if colon else 1.0
+    except ValueError:
+        width = math.nan
+    if not 0 < width < math.inf:
+        raise InputError(
+            f"The width after the colon must be a positive number, e.g. {base}:0.5. "
+            f"Received: {name!r}."
+        )
+    return base, width
+
+
+def _closest(name, names):
+    """A sentence naming the most similar of `names`, or nothing."""
+    lower = {known.lower(): known for known in names}
+    match = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f" Did you mean {lower[match[0]]}?" if match else ""
+
+
+def _application(name, input_shape, num_classes, weights):
+    """Backbone of keras.applications with average pooling, and a layer of logits."""
+    constructor = _find_application(name)
+    options = {"include_top": False, "pooling": "avg", "input_shape": input_shape}
+    if "include_preprocessing" in inspect.signature(constructor).parameters:
+        options["include_preprocessing"] = False  # the images come normalised
+    if weights not in (None, "imagenet") and not os.path.isfile(weights):
+        raise InputError(f"The weights of {name} must be a file or imagenet; no file {weights!r}.")
+    inputs = image_input(input_shape)
+    try:
+        backbone = constructor(weights=weights, **options)
+    except Exception as error:  # Keras raises plain Exception where a download fails
+        raise InputError(
+            f"{name} cannot be built for inputs of shape {input_shape} with weights={weights}: "
+            f"{' '.join(str(error).split()).rstrip('.')}."
+        ) from error
+    return classifier(
+        inputs, backbone(inputs), num_classes=num_classes, name=constructor.__name__.lower()
+    )
+
+
+def _find_application(name):
+    """The constructor in keras.applications, whatever the case of the letters."""
+    constructors = {
+        key.lower(): value
+        for key, value in vars(keras.applications).items()
+        if inspect.isfunction(value)
+    }
+    wanted = name.removeprefix(_APPLICATIONS)
+    if wanted.lower() not in constructors:
+        known = [value.__name__ for value in constructors.values()]
+        raise InputError(
+            f"Unknown network {name!r}.{_closest(wanted, known)} keras.applications has: "
+            f"{', '.join(sorted(known))}."
+        )
+    return constructors[wanted.lower()]
+
+
+def _load(model, name, weights):
+    """Reads a weights file into `model`; InputError where it does not fit."""
+    if not os.path.isfile(weights):
+        raise InputError(f"The weights of {name} must be a file; there is no file {weights!r}.")
+    try:
+        model.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"The weights in {weights!r} do not fit {name}: {' '.join(str(error).split())}"
+        ) from error
