@@ -1,0 +1,1 @@
+"""Training methods: keras.Model subclasses whose `train_step` is the algorithm."""

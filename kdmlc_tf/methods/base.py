@@ -1,0 +1,251 @@
+"""What every method shares: named networks, one optimizer each, metrics, Keras' `fit` mended."""
+
+import keras
+import tensorflow as tf
+
+from kdmlc_tf import distribution
+from kdmlc_tf.methods import losses
+from kdmlc_tf.networks.classifier import as_classifier
+
+
+class Method(keras.Model):
+    """A training method over named networks; `networks["student"]` is the one to be served.
+
+    A subclass writes `train_step(batch)` with batch = (noisy, clean, meta), each a dict of
+    "images" [b, ...] float and "labels" [b] int. `noisy` may hold "student_images", the student's
+    own view. `fit`'s `validation_data` and `evaluate` take (images, labels).
+
+    Args:
+      classifiers: dict name -> keras.Model giving logits (see `as_classifier`), all built.
+      corrector: a built `Corrector`, or None for methods without one.
+    """
+
+    def __init__(self, classifiers, corrector=None, name=None):
+        super().__init__(name=name)
+        self.classifiers = {name: as_classifier(model) for name, model in classifiers.items()}
+        classes = {n: output_shape(m)[-1] for n, m in self.classifiers.items()}
+        if corrector is not None:
+            classes["corrector"] = corrector.num_classes
+        if len(set(classes.values())) > 1:
+            raise ValueError(f"The networks must agree in their classes. Received: {classes}.")
+        self._num_classes = classes["student"]
+        self.corrector = corrector
+        self.networks = dict(self.classifiers)
+        if corrector is not None:
+            self.networks["corrector"] = corrector
+        self.built = True
+        self.optimizers_by_name = {}
+        self.trackers = {}
+        self._steps_per_epoch = None
+
+    @property
+    def has_corrector(self):
+        """Whether the method corrects labels."""
+        return self.corrector is not None
+
+    @property
+    def num_classes(self):
+        """Number of classes of the student."""
+        return self._num_classes
+
+    def call(self, images, training=False):
+        """The student's logits [b, classes]."""
+        return self.classifiers["student"](images, training=training)["logits"]
+
+    def pseudo_labels(self, images, labels):
+        """What the corrector makes of given labels, in inference mode.
+
+        Args:
+          images: float tensor [b, ...], normalised.
+          labels: int tensor [b], as given.
+
+        Returns:
+          Dict of "pseudo_labels" [b, classes] and "gate" [b], or None where there is no gate.
+
+        Raises:
+          ValueError: the method has no corrector.
+        """
+        if not self.has_corrector:
+            raise ValueError(f"{self.__class__.__name__} has no corrector.")
+        seen = self.classifiers[self.corrected](images, training=False)
+        inputs = {"features": seen["features"], "labels": labels}
+        gate, _ = self.corrector.gate_and_proposal(inputs)
+        return {"pseudo_labels": self.corrector(inputs), "gate": gate}
+
+    # Compiling: each network's optimizer by its name, built at once, in the strategy's scope.
+
+    def compile_networks(self, optimizers, **kwargs):
+        """Compiles with one optimizer per network, by name.
+
+        Args:
+          optimizers: dict name -> Keras optimizer, for exactly the networks that learn.
+          **kwargs: `keras.Model.compile`'s `run_eagerly`, `jit_compile`, `steps_per_execution`.
+
+        Raises:
+          ValueError: an optimizer is shared by two networks.
+        """
+        kwargs.setdefault("jit_compile", False)
+        optimizers = {name: keras.optimizers.get(given) for name, given in optimizers.items()}
+        if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
+            raise ValueError("Each network needs an optimizer of its own; one was given twice.")
+        super().compile(optimizer=optimizers["student"], auto_scale_loss=False, **kwargs)
+        self.optimizers_by_name = optimizers
+        with self.distribute_strategy.scope():
+            for name, optimizer in optimizers.items():
+                optimizer.build(self.networks[name].trainable_variables)
+            for name in self.metric_names():
+                if name not in self.trackers:
+                    self.trackers[name] = keras.metrics.Mean(name=name)
+
+    def metric_names(self):
+        """Names of what `train_step` and `test_step` log; a subclass adds its own."""
+        return [f"{name}_{what}" for name in self.classifiers for what in ("loss", "accuracy")]
+
+    @property
+    def metrics(self):
+        """The trackers that `fit` and `evaluate` reset."""
+        return list(self.trackers.values())
+
+    def track(self, values):
+        """Adds a batch's values to the trackers; returns their running means as logs.
+
+        Args:
+          values: dict name -> tensor, a scalar or [b].
+        """
+        for name, value in values.items():
+            self.trackers[name].update_state(value)
+        return {name: self.trackers[name].result() for name in values}
+
+    def apply_mean(self, name, gradients):
+        """Steps network `name` along the mean over replicas of `gradients`.
+
+        Keras' `apply` sums over replicas, hence the division; gradients that are equal on all
+        replicas come out as they are.
+        """
+        replicas = distribution.num_replicas()
+        if replicas > 1:
+            gradients = [gradient / replicas for gradient in gradients]
+        network = self.networks[name]
+        self.optimizers_by_name[name].apply(gradients, network.trainable_variables)
+
+    def test_step(self, batch):
+        """Loss (cross-entropy, nats) and accuracy of every classifier on (images, labels)."""
+        images, labels = batch[:2]
+        values = {}
+        for name, network in self.classifiers.items():
+            logits = network(images, training=False)["logits"]
+            targets = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+            values[f"{name}_loss"] = losses.cross_entropy(targets, logits)
+            values[f"{name}_accuracy"] = accuracy(logits, labels)
+        return self.track(values)
+
+    # What Keras' own `fit` does not do over replicas: see `make_train_function`.
+
+    def fit(self, *args, **kwargs):
+        """Keras' `fit`; remembers `steps_per_epoch`, so that a last execution can be shorter.
+
+        `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles.
+        """
+        kwargs.setdefault("shuffle", False)
+        self._steps_per_epoch = kwargs.get("steps_per_epoch")
+        return super().fit(*args, **kwargs)
+
+    def stages(self):
+        """The steps of a run: pairs (step number it starts at, step function), in order."""
+        return [(0, self.train_step)]
+
+    def steps_taken(self):
+        """Training steps so far, counted by the optimizers that are checkpointed."""
+        return int(self.optimizers_by_name["student"].iterations)
+
+    def make_train_function(self, force=False):
+        """Compiles the stages over the replicas; runs `steps_per_execution` steps at a time.
+
+        Keras' own function fails under MultiWorkerMirroredStrategy, and under MirroredStrategy
+        with `steps_per_execution` above 1. The host counts the steps, so that neither a stage nor
+        an epoch is overrun and no device is asked.
+        """
+        if self.train_function is not None and not force:
+            return
+        stages = [(start, self.host_loop(self.replicated(step))) for start, step in self.stages()]
+        starts = [start for start, _ in stages[1:]]
+        done = self.steps_taken()
+
+        def execute(iterator):
+            nonlocal done
+            _, loop = max((stage for stage in stages if stage[0] <= done), key=lambda s: s[0])
+            ends = [start - done for start in starts if start > done]
+            if self._steps_per_epoch:
+                ends.append(self._steps_per_epoch - done % self._steps_per_epoch)
+            count = min([self.steps_per_execution, *ends])
+            done += count
+            return loop(iterator, count)
+
+        self.train_function = execute
+
+    def make_test_function(self, force=False):
+        """Compiles `test_step` over the replicas."""
+        if self.test_function is None or force:
+            step = self.replicated(self.test_step)
+            compiled = step if self.run_eagerly else tf.function(step, reduce_retracing=True)
+            self.test_function = lambda iterator: compiled(next(iterator))
+
+    def replicated(self, step):
+        """A function (batch of every replica) -> logs, means over the replicas."""
+        strategy = self.distribute_strategy
+        if self.jit_compile and not self.run_eagerly:
+            step = tf.function(step, jit_compile=True, reduce_retracing=True)
+
+        def run(batch):
+            logs = strategy.run(step, args=(batch,))
+            return {
+                name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+                for name, value in logs.items()
+            }
+
+        return run
+
+    def host_loop(self, step):
+        """A compiled function (iterator, count) -> logs of the last of `count` steps."""
+        if not self.run_eagerly:
+            step = tf.function(step, reduce_retracing=True)
+
+        def several(iterator, count):
+            logs = step(next(iterator))
+            for _ in tf.range(count - 1):
+                logs = step(next(iterator))
+            return logs
+
+        if not self.run_eagerly:
+            several = tf.function(several, reduce_retracing=True)
+
+        def loop(iterator, count):
+            if count == 1:
+                return step(next(iterator))
+            return several(iterator, tf.constant(count))
+
+        return loop
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing to build: networks, optimizers and trackers are built in `compile`."""
+
+    def _get_metrics_result_or_logs(self, logs):
+        """The epoch's logs, from the trackers: exact over replicas with unequal last batches."""
+        return {name: self.trackers[name].result() for name in logs}
+
+
+def output_shape(classifier):
+    """Static shape of a classifier's logits: (None, classes)."""
+    images = keras.KerasTensor(classifier.input_shape)
+    return tuple(classifier.compute_output_spec(images)["logits"].shape)
+
+
+def accuracy(scores, labels):
+    """Whether the largest score of each row is the label's, float [b].
+
+    Args:
+      scores: float tensor [b, classes].
+      labels: int tensor [b].
+    """
+    hit = tf.argmax(scores, axis=-1, output_type=tf.int32) == tf.cast(labels, tf.int32)
+    return tf.cast(hit, scores.dtype)

@@ -1,0 +1,87 @@
+"""What KDMLC is compared with: plain cross-entropy, clean labels only, offline distillation."""
+
+import tensorflow as tf
+
+from kdmlc_tf.methods import losses
+from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.kdmlc import KDMLC
+from kdmlc_tf.methods.mlc import MLC
+
+
+class CrossEntropy(Method):
+    """Plain training on the noisy labels and the whole clean batch, each as it is labelled.
+
+    Args:
+      student: keras.Model giving logits.
+    """
+
+    def __init__(self, student, name=None):
+        super().__init__({"student": student}, name=name)
+
+    def compile(self, student_optimizer, **kwargs):
+        """Compiles with any Keras optimizer."""
+        self.compile_networks({"student": student_optimizer}, **kwargs)
+
+    def labelled(self, noisy, clean, meta_batch):
+        """The examples that this method learns from."""
+        return [noisy, clean, meta_batch]
+
+    def train_step(self, batch):
+        """One step down the mean cross-entropy of the examples learned from."""
+        parts = self.labelled(*batch)
+        images = tf.concat([part["images"] for part in parts], axis=0)
+        labels = tf.concat([part["labels"] for part in parts], axis=0)
+        student = self.classifiers["student"]
+        with tf.GradientTape() as tape:
+            logits = student(images, training=True)["logits"]
+            targets = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
+            loss = tf.reduce_mean(losses.cross_entropy(targets, logits))
+        self.apply_mean("student", tape.gradient(loss, student.trainable_variables))
+        return self.track({"student_loss": loss, "student_accuracy": accuracy(logits, labels)})
+
+
+class CleanOnly(CrossEntropy):
+    """Plain training on the clean batch alone; the noisy set is not looked at."""
+
+    def labelled(self, noisy, clean, meta_batch):
+        """The clean examples, both halves of the batch."""
+        return [clean, meta_batch]
+
+
+class OfflineKD(KDMLC):
+    """MLC on the teacher first; then its student, from the teacher and corrector it ended with.
+
+    Args:
+      *args: as KDMLC's.
+      teacher_steps: steps of MLC before the student starts; from then on teacher and corrector
+        are constants.
+      **kwargs: as KDMLC's.
+
+    Raises:
+      ValueError: `teacher_steps` is not positive.
+    """
+
+    def __init__(self, *args, teacher_steps, **kwargs):
+        super().__init__(*args, **kwargs)
+        if teacher_steps < 1:
+            raise ValueError(f"`teacher_steps` must be positive. Received: {teacher_steps}.")
+        self.teacher_steps = teacher_steps
+
+    def stages(self):
+        """MLC on the teacher, then the student."""
+        return [(0, self.teacher_step), (self.teacher_steps, self.student_step)]
+
+    def steps_taken(self):
+        """Steps of both stages."""
+        return super().steps_taken() + int(self.optimizers_by_name["teacher"].iterations)
+
+    def teacher_step(self, batch):
+        """The first stage: one step of MLC on the teacher."""
+        return MLC.train_step(self, batch)
+
+    def student_step(self, batch):
+        """The second stage: one step of the student; teacher and corrector are constants."""
+        noisy, clean, _ = batch
+        images = tf.concat([noisy["images"], clean["images"]], axis=0)
+        seen = self.classifiers["teacher"](images, training=False)
+        return self.track(self.distil(noisy, clean, seen["features"], seen["logits"]))

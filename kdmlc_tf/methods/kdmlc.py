@@ -1,0 +1,102 @@
+"""KDMLC: a large teacher corrects the labels, a lightweight student learns in the same step."""
+
+import tensorflow as tf
+
+from kdmlc_tf.methods import losses
+from kdmlc_tf.methods.base import accuracy
+from kdmlc_tf.methods.mlc import MLC
+
+
+class KDMLC(MLC):
+    """Meta label correction by a teacher, distilled online into a student (Huang et al. 2024).
+
+        L_S = (1 - κ) H(target, s) + κ T² KL(softmax(z / T) ‖ softmax(s / T))
+
+    with the new pseudo-labels as targets on the noisy images, the trusted labels on the clean
+    ones, and the teacher's logits z: constants, so that the teacher learns nothing from L_S.
+
+    Args:
+      teacher: keras.Model giving logits, the large one.
+      student: keras.Model giving logits, the lightweight one, which is served.
+      corrector: a built `Corrector` for the teacher's features.
+      temperature: T > 0, dimensionless.
+      distillation_weight: κ between 0 and 1.
+      recompute_pseudo_labels: see `MLC`.
+
+    Raises:
+      ValueError: the temperature or the weight is outside its range, or teacher and student
+        do not agree in their number of classes.
+
+    Source: METHOD.md; doi 10.7544/issn1000-1239.202330382.
+    """
+
+    corrected = "teacher"
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        corrector,
+        *,
+        temperature=4.0,
+        distillation_weight=0.5,
+        recompute_pseudo_labels=False,
+        name=None,
+    ):
+        super(MLC, self).__init__({"teacher": teacher, "student": student}, corrector, name=name)
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be positive. Received: {temperature}.")
+        if not 0 <= distillation_weight <= 1:
+            raise ValueError(
+                f"`distillation_weight` must be between 0 and 1. Received: {distillation_weight}."
+            )
+        self.temperature = temperature
+        self.distillation_weight = distillation_weight
+        self.recompute_pseudo_labels = recompute_pseudo_labels
+
+    def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
+        """Compiles; `teacher_optimizer` must be an SGD (see `check_looks_ahead`)."""
+        optimizers = {
+            "teacher": teacher_optimizer,
+            "student": student_optimizer,
+            "corrector": corrector_optimizer,
+        }
+        self.compile_correction(optimizers, **kwargs)
+
+    def train_step(self, batch):
+        """One step of KDMLC: look ahead, meta-update, teacher, student (METHOD.md)."""
+        noisy, clean, meta_batch = batch
+
+        # 1. to 3. as in MLC, on the teacher.
+        ahead, meta_loss = self.correct(noisy, clean, meta_batch)
+        logs = self.correction_logs(noisy, ahead, meta_loss)
+
+        # 4. Student: distil from the corrected labels and the teacher, both constants.
+        logs.update(self.distil(noisy, clean, ahead.outputs["features"], ahead.outputs["logits"]))
+        return self.track(logs)
+
+    def distil(self, noisy, clean, features, teacher_logits):
+        """Phase 4: one step of the student; features and logits are the teacher's on N ∪ C."""
+        labels = noisy["labels"]
+        num_noisy = labels.shape[0] or tf.shape(labels)[0]
+        pseudo_labels = self.corrected_labels(features[:num_noisy], labels)
+        targets = tf.concat(
+            [pseudo_labels, self.one_hot(clean["labels"], pseudo_labels.dtype)], axis=0
+        )
+        images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
+        student = self.classifiers["student"]
+        with tf.GradientTape() as tape:
+            logits = student(images, training=True)["logits"]
+            loss = self.student_loss(tf.stop_gradient(targets), teacher_logits, logits)
+        self.apply_mean("student", tape.gradient(loss, student.trainable_variables))
+        return {
+            "student_loss": loss,
+            "student_accuracy": accuracy(logits[:num_noisy], labels),
+        }
+
+    def student_loss(self, targets, teacher_logits, logits):
+        """L_S of this replica, a scalar in nats."""
+        kappa = self.distillation_weight
+        corrected = losses.cross_entropy(targets, logits)
+        distilled = losses.distillation_loss(teacher_logits, logits, temperature=self.temperature)
+        return tf.reduce_mean((1 - kappa) * corrected + kappa * distilled)

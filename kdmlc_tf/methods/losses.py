@@ -1,0 +1,74 @@
+"""Losses, one value per example, not averaged: the caller divides by the batch it sums over."""
+
+import tensorflow as tf
+
+
+def cross_entropy(targets, logits):
+    """Cross-entropy H(p, z) of logits z against soft targets p.
+
+        loss = -Σ_k p_k log softmax(z)_k
+
+    Written out rather than fused: TensorFlow's fused softmax cross-entropy has a second-order
+    gradient of exactly zero with respect to the targets, so that a corrector trained through it
+    never learns.
+
+    Args:
+      targets: float tensor [batch, classes], rows sum to 1.
+      logits: float tensor [batch, classes].
+
+    Returns:
+      Float tensor [batch], in nats.
+
+    >>> float(cross_entropy([[1., 0.]], [[0., 0.]])[0])
+    0.6931...
+    """
+    return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=-1)
+
+
+def distillation_loss(teacher_logits, student_logits, *, temperature):
+    """Divergence of the student from the teacher, both softened.
+
+    With q = softmax(teacher_logits / T) and p = softmax(student_logits / T):
+
+        loss = T² Σ_k q_k (log q_k - log p_k)
+
+    T² keeps the student's gradient at about the same scale for every T, so that the temperature
+    and the loss's weight can be chosen separately.
+
+    Args:
+      teacher_logits: float tensor [batch, classes]; a constant, no gradient flows back.
+      student_logits: float tensor [batch, classes].
+      temperature: T > 0, dimensionless; 1 leaves the probabilities as they are.
+
+    Returns:
+      Float tensor [batch], in nats; 0 where the two agree.
+
+    Raises:
+      ValueError: `temperature` is not positive.
+
+    >>> float(distillation_loss([[2., 0.]], [[0., 0.]], temperature=1.0)[0])
+    0.3278...
+
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    if temperature <= 0:
+        raise ValueError(f"`temperature` must be positive. Received: {temperature}.")
+    teacher_logits = tf.stop_gradient(tf.convert_to_tensor(teacher_logits))
+    log_q = tf.nn.log_softmax(teacher_logits / temperature)
+    log_p = tf.nn.log_softmax(tf.convert_to_tensor(student_logits) / temperature)
+    return temperature**2 * tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
+
+
+def entropy(probabilities):
+    """Entropy of each row, -Σ_k p_k log p_k with 0 log 0 = 0.
+
+    Args:
+      probabilities: float tensor [batch, classes], rows sum to 1.
+
+    Returns:
+      Float tensor [batch], in nats, between 0 and log(classes).
+
+    >>> float(entropy([[0.5, 0.5]])[0])
+    0.6931...
+    """
+    return -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1)

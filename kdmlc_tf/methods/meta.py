@@ -1,0 +1,80 @@
+"""The look-ahead and the meta-gradient: bi-level optimisation that knows no model.
+
+The noisy loss L_T(w, α) is linear in the pseudo-labels, which depend on the corrector's weights α.
+One step of the network's optimizer along G = ∇_w L_T leads to w'(α); how good the corrector is
+shows in the clean loss L_M there. With v = ∇_{w'} L_M and w' = w - η u(G), s = ∂u/∂G:
+
+    ∇_α L_M = -η s (∂G/∂α)ᵀ v
+
+which an outer tape that has recorded G yields as one vector-Jacobian product, exactly: no Hessian,
+no finite differences. Over replicas G, v and ∇_α are averaged as plain tensors between the tapes.
+
+Source: METHOD.md, "One training step"; Zheng et al., AAAI 2021, section 3 (one-step look-ahead).
+"""
+
+import typing
+
+import tensorflow as tf
+
+from kdmlc_tf import distribution
+from kdmlc_tf.methods import sgd
+
+
+class LookAhead(typing.NamedTuple):
+    """Where one step of the optimizer would lead, and what its tape needs to differentiate it."""
+
+    loss: tf.Tensor  # L_T, a scalar of this replica
+    gradient: list  # G, averaged over replicas
+    weights: list  # w'(α)
+    factor: tf.Tensor  # dw'/dG = -η s, a scalar
+    tape: tf.GradientTape  # recorded how the local G depends on α
+    local_gradient: list  # G of this replica, as on the tape
+    outputs: typing.Any  # what `inner_loss` returned beside the loss
+
+
+def look_ahead(inner_loss, weights, optimizer):
+    """One virtual step on the inner loss; nothing is assigned.
+
+    Args:
+      inner_loss: callable (weights) -> (L_T, outputs): the scalar loss of this replica's share,
+        computed with the weights given, reading the corrector's variables as it goes.
+      weights: w, a list of tensors, outside any tape.
+      optimizer: the built SGD whose step is looked ahead to (`sgd.lookahead`).
+
+    Returns:
+      A LookAhead.
+    """
+    with tf.GradientTape() as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(weights)
+            loss, outputs = inner_loss(weights)
+        local_gradient = inner.gradient(loss, weights, unconnected_gradients="zero")
+    gradient = distribution.mean_over_replicas(local_gradient)
+    ahead, factor = sgd.lookahead(optimizer, gradient, weights)
+    return LookAhead(loss, gradient, ahead, factor, outer, local_gradient, outputs)
+
+
+def meta_gradient(ahead, meta_loss, corrector_weights):
+    """The gradient of the meta loss at w'(α) with respect to α.
+
+    Args:
+      ahead: what `look_ahead` returned; its tape is used up.
+      meta_loss: callable (weights) -> L_M, this replica's scalar clean loss at those weights.
+      corrector_weights: α, the variables that `inner_loss` read.
+
+    Returns:
+      (L_M of this replica, ∇_α L_M averaged over replicas: a list of tensors shaped as α).
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(ahead.weights)
+        loss = meta_loss(ahead.weights)
+    v = tape.gradient(loss, ahead.weights, unconnected_gradients="zero")
+    v = distribution.mean_over_replicas(v)
+    gradient = ahead.tape.gradient(
+        ahead.local_gradient,
+        corrector_weights,
+        output_gradients=[ahead.factor * part for part in v],
+        unconnected_gradients="zero",
+    )
+    gradient = [tf.convert_to_tensor(part) for part in gradient]
+    return loss, distribution.mean_over_replicas(gradient)

@@ -1,0 +1,262 @@
+"""Every method under plain compile/fit: who learns from what, and that it learns."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kdmlc_tf
+
+CLASSES = 3
+
+
+def classifier(width, seed):
+    """A small classifier of 8 features with batch norm."""
+    init = keras.initializers.GlorotUniform(seed)
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(width, kernel_initializer=init)(inputs)
+    hidden = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(hidden))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, kernel_initializer=init)(hidden))
+
+
+def corrector(features, **kwargs):
+    """A built corrector."""
+    made = kdmlc_tf.Corrector(CLASSES, embedding_size=8, hidden_size=16, seed=3, **kwargs)
+    made.build(features)
+    return made
+
+
+def sgd():
+    return kdmlc_tf.SGD(0.1, momentum=0.9, l2=5e-4)
+
+
+def kdmlc(**kwargs):
+    """A compiled KDMLC."""
+    method = kdmlc_tf.KDMLC(classifier(32, 1), classifier(8, 2), corrector(32), **kwargs)
+    method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
+    return method
+
+
+def mlc():
+    """A compiled MLC."""
+    method = kdmlc_tf.MLC(classifier(8, 2), corrector(8, gate=True))
+    method.compile(sgd(), keras.optimizers.Adam(1e-2))
+    return method
+
+
+def cross_entropy():
+    method = kdmlc_tf.CrossEntropy(classifier(8, 2))
+    method.compile(sgd())
+    return method
+
+
+def clean_only():
+    method = kdmlc_tf.CleanOnly(classifier(8, 2))
+    method.compile(sgd())
+    return method
+
+
+def offline_kd():
+    method = kdmlc_tf.OfflineKD(
+        classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=30
+    )
+    method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
+    return method
+
+
+METHODS = [kdmlc, mlc, cross_entropy, clean_only, offline_kd]
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three Gaussian blobs: 600 noisy (60% uniform), 60 clean, 300 test examples."""
+    rng = np.random.default_rng(0)
+    centres = 2.0 * rng.normal(size=(CLASSES, 8))
+    labels = rng.integers(0, CLASSES, 960)
+    images = (centres[labels] + rng.normal(size=(960, 8))).astype("float32")
+    given = np.where(rng.random(960) < 0.6, rng.integers(0, CLASSES, 960), labels)
+    return {
+        "noisy": (images[:600], given[:600]),
+        "clean": (images[600:660], labels[600:660]),
+        "test": (images[660:], labels[660:]),
+    }
+
+
+def batches(blobs):
+    """Endless training batches of the blobs."""
+    identity = kdmlc_tf.Preprocessing(mean=(0.0,) * 8, std=(1.0,) * 8)
+    from kdmlc_tf.data.pipeline import Augmentation
+
+    return kdmlc_tf.training_batches(
+        blobs["noisy"],
+        blobs["clean"],
+        batch_size=20,
+        clean_batch_size=20,
+        meta_size=10,
+        preprocessing=identity,
+        augmentation=Augmentation(),
+        seed=0,
+    )
+
+
+def one_batch(blobs):
+    return next(iter(batches(blobs)))
+
+
+@pytest.mark.parametrize("make", METHODS)
+def test_fit_learns_and_logs_every_network(blobs, make):
+    method = make()
+    history = method.fit(
+        batches(blobs),
+        epochs=4 if make is offline_kd else 3,
+        steps_per_epoch=15 if make is offline_kd else 30,
+        validation_data=tf.data.Dataset.from_tensor_slices(blobs["test"]).batch(128),
+        verbose=0,
+    ).history
+    assert history["val_student_accuracy"][-1] > 0.75
+    assert history["val_student_loss"][-1] < 0.8 * np.log(CLASSES)
+    if method.has_corrector:
+        assert history["meta_loss"][-1] < history["meta_loss"][0]
+
+
+def test_a_step_moves_every_network_and_its_optimizer_once(blobs):
+    method, batch = kdmlc(), one_batch(blobs)
+    before = {name: network.get_weights() for name, network in method.networks.items()}
+    method.train_step(batch)
+    for name, network in method.networks.items():
+        moved = [
+            np.abs(a - b).max() for a, b in zip(before[name], network.get_weights(), strict=True)
+        ]
+        assert min(moved) > 0, name
+        assert int(method.optimizers_by_name[name].iterations) == 1
+
+
+def test_the_teacher_learns_the_same_whatever_the_student_is(blobs):
+    def teacher_after_two_steps(weight):
+        method = kdmlc(distillation_weight=weight)
+        for batch in batches(blobs).take(2):
+            method.train_step(batch)
+        return method.networks["teacher"].get_weights() + method.corrector.get_weights()
+
+    for one, other in zip(teacher_after_two_steps(0.1), teacher_after_two_steps(0.9), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_student_descends_the_stated_loss(blobs):
+    method, (noisy, clean, meta) = kdmlc(), one_batch(blobs)
+    teacher, student = method.networks["teacher"], method.networks["student"]
+    images = tf.concat([noisy["images"], clean["images"]], 0)
+    # The teacher's logits before its update, in training mode; nothing moves in stateless_call.
+    seen, _ = teacher.stateless_call(
+        teacher.trainable_variables, teacher.non_trainable_variables, images, training=True
+    )
+    logits = (
+        student.stateless_call(
+            student.trainable_variables, student.non_trainable_variables, images, training=True
+        )[0]["logits"]
+        .numpy()
+        .astype("float64")
+    )
+    logs = method.train_step((noisy, clean, meta))
+    # Pseudo-labels of the corrector's new weights, on the features before the update.
+    pseudo = method.corrector({"features": seen["features"][:20], "labels": noisy["labels"]})
+    targets = np.concatenate([pseudo, np.eye(CLASSES)[clean["labels"]]])
+
+    def log_softmax(z):
+        return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+    z, temperature, kappa = seen["logits"].numpy().astype("float64"), 4.0, 0.5
+    hard = -(targets * log_softmax(logits)).sum(-1)
+    log_q, log_p = log_softmax(z / temperature), log_softmax(logits / temperature)
+    soft = temperature**2 * (np.exp(log_q) * (log_q - log_p)).sum(-1)
+    expected = np.mean((1 - kappa) * hard + kappa * soft)
+    np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-5)
+
+
+def test_clean_only_does_not_look_at_the_noisy_set(blobs):
+    def after_one_step(noisy_images):
+        method, (noisy, clean, meta) = clean_only(), one_batch(blobs)
+        method.train_step(({**noisy, "images": noisy_images}, clean, meta))
+        return method.networks["student"].get_weights()
+
+    for one, other in zip(
+        after_one_step(tf.zeros([20, 8])), after_one_step(tf.ones([20, 8])), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_cross_entropy_uses_the_whole_clean_batch(blobs):
+    method, batch = cross_entropy(), one_batch(blobs)
+    images = tf.concat([part["images"] for part in batch], 0)
+    labels = tf.concat([part["labels"] for part in batch], 0)
+    student = method.networks["student"]
+    logits = student.stateless_call(
+        student.trainable_variables, student.non_trainable_variables, images, training=True
+    )[0]["logits"]
+    expected = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    loss = method.train_step(batch)["student_loss"]
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+
+
+def test_offline_distillation_trains_the_teacher_first_and_then_leaves_it(blobs):
+    method = offline_kd()
+    student = method.networks["student"].get_weights()
+    method.fit(batches(blobs), epochs=1, steps_per_epoch=30, verbose=0)
+    for one, other in zip(student, method.networks["student"].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    fixed = method.networks["teacher"].get_weights() + method.corrector.get_weights()
+    method.fit(batches(blobs), epochs=1, steps_per_epoch=10, verbose=0)
+    now = method.networks["teacher"].get_weights() + method.corrector.get_weights()
+    for one, other in zip(fixed, now, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert int(method.optimizers_by_name["student"].iterations) == 10
+
+
+def test_recomputed_pseudo_labels_change_the_teachers_step(blobs):
+    plain, recomputed = kdmlc(), kdmlc(recompute_pseudo_labels=True)
+    batch = one_batch(blobs)
+    for method in (plain, recomputed):
+        method.train_step(batch)
+    differences = [
+        np.abs(a - b).max()
+        for a, b in zip(
+            plain.networks["teacher"].get_weights(),
+            recomputed.networks["teacher"].get_weights(),
+            strict=True,
+        )
+    ]
+    assert 0 < max(differences) < 0.1
+
+
+def test_steps_per_execution_changes_nothing_even_where_it_does_not_divide_the_epoch(blobs):
+    def weights(steps_per_execution):
+        method = kdmlc_tf.KDMLC(classifier(32, 1), classifier(8, 2), corrector(32))
+        method.compile(
+            sgd(),
+            sgd(),
+            keras.optimizers.Adam(1e-2),
+            steps_per_execution=steps_per_execution,
+        )
+        method.fit(batches(blobs), epochs=2, steps_per_epoch=10, verbose=0)
+        assert int(method.optimizers_by_name["student"].iterations) == 20
+        return [w for network in method.networks.values() for w in network.get_weights()]
+
+    for one, other in zip(weights(1), weights(8), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_models_that_do_not_fit_together_are_refused():
+    other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match="must agree in their classes"):
+        kdmlc_tf.KDMLC(classifier(32, 1), other, corrector(32))
+    with pytest.raises(ValueError, match="`temperature` must be positive"):
+        kdmlc(temperature=0)
+    with pytest.raises(ValueError, match="between 0 and 1. Received: 1.5"):
+        kdmlc(distillation_weight=1.5)
+    with pytest.raises(ValueError, match="Received: Adam"):
+        method = kdmlc_tf.MLC(classifier(8, 2), corrector(8))
+        method.compile(keras.optimizers.Adam(), keras.optimizers.Adam())
+    with pytest.raises(ValueError, match="one was given twice"):
+        shared = sgd()
+        method = kdmlc_tf.KDMLC(classifier(32, 1), classifier(8, 2), corrector(32))
+        method.compile(shared, shared, keras.optimizers.Adam())
