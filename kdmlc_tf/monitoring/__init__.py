@@ -1,0 +1,1 @@
+"""What is recorded while a method trains: metrics.csv, TensorBoard, the corrector's health."""
