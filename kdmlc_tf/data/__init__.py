@@ -1,0 +1,1 @@
+"""What the networks learn from: sources, splits, label noise, augmentation, batches."""

@@ -1,0 +1,336 @@
+"""Batches for training and evaluation; a training batch is a pure function of the step number."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from kdmlc_tf.data import augment
+from kdmlc_tf.errors import InputError
+
+# One tag per stream of random numbers: the order of the examples, then what is done to them.
+_NOISY_ORDER, _CLEAN_ORDER = 0, 1
+_NOISY_PIXELS, _CLEAN_PIXELS, _META_PIXELS, _STRONG_PIXELS, _POLICY = 2, 3, 4, 5, 6
+_ENDLESS = np.iinfo(np.int64).max
+# Padding in pixels, mirroring or not; digits and house numbers are not mirror images.
+_SUITABLE = {
+    "cifar10": (4, True),
+    "cifar100": (4, True),
+    "cifar10_n": (4, True),
+    "cifar100_n": (4, True),
+    "fashion_mnist": (2, True),
+    "mnist": (2, False),
+    "svhn_cropped": (4, False),
+    "digits": (1, False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Normalisation (x - mean) / std, with x in the units of the raw data (0..255 for images).
+
+    Attributes:
+      mean: one float per channel, or per feature.
+      std: likewise, positive.
+    """
+
+    mean: tuple
+    std: tuple
+
+    @classmethod
+    def measure(cls, images):
+        """Mean and standard deviation per channel (last axis) of [n, ..., c]; constant: std 1."""
+        images = np.asarray(images)
+        cells = images.reshape(-1, images.shape[-1])
+        parts = np.array_split(cells, max(1, cells.size // 4_000_000))
+        mean = sum(part.sum(axis=0, dtype=np.float64) for part in parts) / len(cells)
+        squares = sum(np.square(part - mean).sum(axis=0) for part in parts)
+        std = np.sqrt(squares / len(cells))
+        std[std == 0] = 1.0
+        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+    def __call__(self, images):
+        """float32 tensor like `images`, normalised."""
+        scale = tf.constant([1.0 / s for s in self.std], tf.float32)
+        shift = tf.constant([-m / s for m, s in zip(self.mean, self.std, strict=True)], tf.float32)
+        return tf.cast(images, tf.float32) * scale + shift
+
+    def to_dict(self):
+        """The statistics as a dict of lists, for JSON."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`."""
+        return cls(mean=tuple(values["mean"]), std=tuple(values["std"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images.
+
+    Attributes:
+      crop: pixels of padding before a random window is cut; 0: no crop.
+      flip: mirror left to right at random.
+      cutout: side of Cutout's square in pixels; 0: none.
+      strong_view: "randaugment" gives the student its own view; "none" does not.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    strong_view: str = "none"
+
+    @classmethod
+    def for_dataset(cls, name, input_shape, augment="auto", cutout=0, strong_view="none"):
+        """The augmentation that `augment` means on this data set.
+
+        Args:
+          name: the data set's name; one that is not known gets none from "auto".
+          input_shape: (h, w, c) or (features,).
+          augment: auto, crop_flip, crop, or none.
+          cutout: side in pixels.
+          strong_view: none or randaugment.
+
+        Raises:
+          InputError: what is asked for does not suit the shape.
+        """
+        _check_suits(input_shape, augment, cutout, strong_view)
+        crop, flip = _SUITABLE.get(name, (0, False))
+        if augment == "none":
+            crop, flip = 0, False
+        elif augment != "auto":
+            crop, flip = crop or max(1, input_shape[0] // 8), augment == "crop_flip"
+        return cls(crop=crop, flip=flip, cutout=cutout, strong_view=strong_view)
+
+
+def _check_suits(input_shape, augment, cutout, strong_view):
+    """Raises InputError for an augmentation that cannot be applied to examples of this shape."""
+    if augment not in ("auto", "crop_flip", "crop", "none"):
+        raise InputError(
+            f"--augment must be one of auto, crop_flip, crop, none. Received: {augment!r}."
+        )
+    if strong_view not in ("none", "randaugment"):
+        raise InputError(
+            f"--strong_view must be one of none, randaugment. Received: {strong_view!r}."
+        )
+    if len(input_shape) == 1:
+        asked = {
+            f"--augment={augment}": augment in ("crop", "crop_flip"),
+            f"--cutout={cutout}": cutout > 0,
+            f"--strong_view={strong_view}": strong_view != "none",
+        }
+        for flag, given in asked.items():
+            if given:
+                raise InputError(f"{flag} needs images; this data set has feature vectors.")
+        return
+    if cutout > min(input_shape[:2]):
+        raise InputError(
+            f"--cutout must be at most the image's side, {min(input_shape[:2])} pixels. "
+            f"Received: {cutout}."
+        )
+    if strong_view == "randaugment" and input_shape[-1] != 3:
+        raise InputError(
+            f"--strong_view=randaugment needs colour images; these have {input_shape[-1]} channel."
+        )
+
+
+def training_batches(
+    noisy,
+    clean,
+    *,
+    batch_size,
+    clean_batch_size,
+    meta_size,
+    preprocessing,
+    augmentation,
+    seed,
+    first_step=0,
+):
+    """Endless batches; batch number t is the same whether the run started at 0 or at t.
+
+    With B = batch_size and n noisy examples, step t takes the positions tB .. tB + B - 1 of an
+    endless sequence: one random permutation of the n examples after the other, each drawn from
+    (seed, epoch) alone. Every epoch so holds every example once; a batch may span two epochs.
+    The clean set's passes have n_clean // clean_batch_size batches each; what is left over is
+    another choice in every pass. So no example is in the clean and the meta batch of one step.
+
+    The clean batch sees the same augmentation as the noisy one; the meta batch is cropped and
+    flipped but not cut out, since the look-ahead is to be judged on whole images. The student's
+    view, if there is one, is the noisy view's crop, then RandAugment, then a Cutout of its own.
+
+    Args:
+      noisy: (images [n, ...], labels int [n]).
+      clean: (images [m, ...], labels int [m]).
+      batch_size: noisy examples per step.
+      clean_batch_size: clean examples per step, those of the meta batch included.
+      meta_size: how many of them form the meta batch.
+      preprocessing: `Preprocessing`.
+      augmentation: `Augmentation`.
+      seed: int in 0..2³¹ - 1.
+      first_step: number of the first batch.
+
+    Returns:
+      tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
+      int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, and
+      "student_images" with a strong view.
+
+    Raises:
+      InputError: a batch larger than its set.
+      ValueError: `meta_size` leaves no meta or no clean example.
+    """
+    _check_batch("batch_size", batch_size, len(noisy[1]), "noisy")
+    _check_batch("clean_batch_size", clean_batch_size, len(clean[1]), "clean")
+    if not 0 < meta_size < clean_batch_size:
+        raise ValueError(
+            f"`meta_size` must be between 1 and {clean_batch_size - 1}. Received: {meta_size}."
+        )
+    noisy_images, noisy_labels = _on_cpu(*noisy)
+    clean_images, clean_labels = _on_cpu(*clean)
+    whole = dataclasses.replace(augmentation, cutout=0)
+    distort = augment.rand_augment() if augmentation.strong_view == "randaugment" else None
+
+    def clean_batch(index, kind, step, stream):
+        images = tf.gather(clean_images, index)
+        view = _view(images, preprocessing, kind, _seed_at(seed, stream, step))
+        return {"images": view, "labels": tf.gather(clean_labels, index)}
+
+    def batches(step, index, clean_index):
+        images = tf.gather(noisy_images, index)
+        views = _views(images, preprocessing, augmentation, distort, seed, step)
+        meta_index, trained_index = tf.split(clean_index, [meta_size, -1])
+        return (
+            {**views, "labels": tf.gather(noisy_labels, index), "index": index},
+            clean_batch(trained_index, augmentation, step, _CLEAN_PIXELS),
+            clean_batch(meta_index, whole, step, _META_PIXELS),
+        )
+
+    steps = tf.data.Dataset.zip(
+        tf.data.Dataset.range(first_step, _ENDLESS),
+        _noisy_order(len(noisy[1]), batch_size, seed, first_step),
+        _clean_order(len(clean[1]), clean_batch_size, seed, first_step),
+    )
+    mapped = steps.map(batches, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return mapped.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(images, labels, *, batch_size, preprocessing):
+    """All examples once, in order, as (images float32 [b, ...], labels int32 [b]).
+
+    The last batch holds what is left.
+
+    Args:
+      images: [n, ...].
+      labels: int [n].
+      batch_size: b.
+      preprocessing: `Preprocessing`.
+
+    Returns:
+      tf.data.Dataset of known cardinality.
+    """
+    count = len(labels)
+    images, labels = _on_cpu(images, labels)
+
+    def batch(number):
+        start = number * batch_size
+        stop = tf.minimum(start + batch_size, count)
+        return preprocessing(images[start:stop]), labels[start:stop]
+
+    return (
+        tf.data.Dataset.range(-(-count // batch_size))
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _check_batch(flag, batch_size, count, name):
+    """Raises InputError for a batch larger than its set."""
+    if batch_size > count:
+        raise InputError(
+            f"--{flag} must not be larger than the {name} set of {count} examples. "
+            f"Received: {batch_size}."
+        )
+
+
+def _on_cpu(images, labels):
+    """Tensors in main memory, whatever the default device: batches are gathered there."""
+    with tf.device("CPU:0"):
+        return tf.constant(images), tf.constant(np.asarray(labels, np.int32))
+
+
+def _noisy_order(count, batch_size, seed, first_step):
+    """Dataset of int64 [batch_size]: the whole epochs one after the other, cut into batches."""
+    first_epoch, done = divmod(first_step * batch_size, count)
+    epochs = tf.data.Dataset.range(first_epoch + 1, _ENDLESS).map(
+        lambda epoch: _permutation(count, seed, _NOISY_ORDER, epoch)
+    )
+    begun = tf.data.Dataset.from_tensors(tf.constant(first_epoch, tf.int64)).map(
+        lambda epoch: _permutation(count, seed, _NOISY_ORDER, epoch)[done:]
+    )
+    return begun.concatenate(epochs).rebatch(batch_size, drop_remainder=True)
+
+
+def _clean_order(count, batch_size, seed, first_step):
+    """Dataset of int64 [batch_size]: of each epoch only the batches that fit into it."""
+    per_epoch = count // batch_size
+    first_epoch, done = divmod(first_step, per_epoch)
+
+    def epoch_batches(epoch):
+        order = _permutation(count, seed, _CLEAN_ORDER, epoch)[: per_epoch * batch_size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [per_epoch, batch_size]))
+
+    return tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch_batches).skip(done)
+
+
+def _permutation(count, seed, stream, epoch):
+    """int64 [count]: 0..count - 1 in the random order that belongs to the epoch."""
+    keys = tf.random.stateless_uniform(
+        [count], _seed_at(seed, stream, epoch), minval=None, maxval=None, dtype=tf.int64
+    )
+    return tf.cast(tf.argsort(keys), tf.int64)
+
+
+def _seed_at(seed, stream, number):
+    """The seed, int64 [2], of one stream of random numbers at one step or epoch."""
+    return tf.stack([tf.constant(seed + (stream << 32), tf.int64), tf.cast(number, tf.int64)])
+
+
+def _views(images, preprocessing, augmentation, distort, seed, step):
+    """{"images"} and, with a strong view, {"student_images"} of a raw noisy batch."""
+    pixels = _seed_at(seed, _NOISY_PIXELS, step)
+    if distort is None:
+        return {"images": _view(images, preprocessing, augmentation, pixels)}
+    moved = _moved(images, augmentation, pixels)
+    strong = _seed_at(seed, _STRONG_PIXELS, step)
+    student = distort(moved, _seed_at(seed, _POLICY, step))
+    return {
+        "images": _normalised(moved, preprocessing, augmentation, pixels),
+        "student_images": _normalised(student, preprocessing, augmentation, strong),
+    }
+
+
+def _view(images, preprocessing, augmentation, seed):
+    """Raw images, augmented and normalised."""
+    moved = _moved(images, augmentation, seed)
+    return _normalised(moved, preprocessing, augmentation, seed)
+
+
+def _moved(images, augmentation, seed):
+    """Raw images, cropped and flipped; still raw."""
+    crop_seed, flip_seed, _ = tf.unstack(tf.random.split(seed, 3))
+    if augmentation.crop and augmentation.flip:
+        return augment.random_crop_flip(
+            images, padding=augmentation.crop, crop_seed=crop_seed, flip_seed=flip_seed
+        )
+    if augmentation.crop:
+        return augment.random_crop(images, padding=augmentation.crop, seed=crop_seed)
+    return augment.random_flip(images, seed=flip_seed) if augmentation.flip else images
+
+
+def _normalised(images, preprocessing, augmentation, seed):
+    """Normalised images, cut out: 0 is then the mean colour."""
+    images = preprocessing(images)
+    if augmentation.cutout:
+        _, _, cutout_seed = tf.unstack(tf.random.split(seed, 3))
+        images = augment.cutout(images, size=augmentation.cutout, seed=cutout_seed)
+    return images

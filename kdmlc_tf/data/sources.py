@@ -1,0 +1,254 @@
+"""Data sets by name, as arrays in memory: images, true labels, human labels where there are any."""
+
+import dataclasses
+import threading
+import urllib.error
+import urllib.request
+
+import numpy as np
+
+from kdmlc_tf.errors import InputError
+
+_CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+_HUMAN_KEYS = {
+    "cifar10_n": {
+        "aggre": "aggre_label",
+        "worse": "worse_label",
+        "random1": "random_label1",
+        "random2": "random_label2",
+        "random3": "random_label3",
+    },
+    "cifar100_n": {"noisy": "noise_label"},
+}
+# Where TFDS fetches each set from: asked before a download is tried, because TFDS itself retries
+# for minutes where there is no internet.
+_HOMES = {
+    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "cifar100": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "cifar10_n": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "cifar100_n": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist",
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz",
+    "svhn_cropped": "http://ufldl.stanford.edu/housenumbers/",
+}
+NAMES = ("digits", *_HOMES)
+_DIGITS_TEST_SIZE = 360
+_READ_BATCH = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set, whole, in a fixed order.
+
+    Attributes:
+      name: what `load` calls it.
+      train_images: uint8 [n, h, w, c] with values 0..255, or float32 [n, features].
+      train_labels: int32 [n], the true classes.
+      test_images: like `train_images`, [m, ...].
+      test_labels: int32 [m].
+      class_names: one name per class.
+      human_labels: key -> int32 [n], labels given by people to the training images; often empty.
+      superclasses: int32 [num_classes], the coarse class of each class, or None.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple
+    human_labels: dict = dataclasses.field(default_factory=dict)
+    superclasses: np.ndarray | None = None
+
+    @property
+    def num_classes(self):
+        """K, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self):
+        """The shape of one example, without the batch: (h, w, c) or (features,)."""
+        return tuple(self.train_images.shape[1:])
+
+
+def load(name, *, data_dir=None):
+    """The data set `name` as arrays; the order of its examples is the same at every call.
+
+    `digits` comes with scikit-learn; every other set is read from a folder prepared by TensorFlow
+    Datasets. A set that is not prepared is downloaded where its home page answers at once.
+
+    Args:
+      name: one of `NAMES`.
+      data_dir: folder of prepared TensorFlow Datasets; None means TFDS's default folder.
+
+    Returns:
+      A `Source`.
+
+    Raises:
+      InputError: no such data set; not prepared and no internet; unreadable files.
+    """
+    if name not in NAMES:
+        raise InputError(f"There is no data set {name!r}. Known: {', '.join(NAMES)}.")
+    return _digits() if name == "digits" else _from_tfds(name, data_dir)
+
+
+def _digits():
+    """Scikit-learn's digits: 8 by 8 grey images; a fixed, stratified test set of 360 of 1,797."""
+    import sklearn.datasets
+    import sklearn.model_selection
+
+    bunch = sklearn.datasets.load_digits()
+    # scikit-learn's pixels run from 0 to 16.
+    images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., np.newaxis]
+    labels = bunch.target.astype(np.int32)
+    train, test = sklearn.model_selection.train_test_split(
+        np.arange(len(labels)), test_size=_DIGITS_TEST_SIZE, stratify=labels, random_state=0
+    )
+    train, test = np.sort(train), np.sort(test)
+    return Source(
+        name="digits",
+        train_images=images[train],
+        train_labels=labels[train],
+        test_images=images[test],
+        test_labels=labels[test],
+        class_names=tuple(str(k) for k in bunch.target_names),
+    )
+
+
+def _from_tfds(name, data_dir):
+    """The `Source` of a set that TensorFlow Datasets knows, downloading it only where possible."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    if not builder.is_prepared():
+        _download(builder, name)
+    try:
+        train, test = _read(builder, "train"), _read(builder, "test")
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        reason = error.__class__.__name__ if isinstance(error, tf.errors.OpError) else error
+        raise InputError(
+            f"The prepared data set {name} in {builder.data_path} cannot be read "
+            f"({_first_line(reason)}); prepare it again."
+        ) from error
+    return _assemble(name, builder.info.features["label"].names, train, test)
+
+
+def _assemble(name, feature_names, train, test):
+    """A `Source` from the columns that `_read` gives for the two splits."""
+    human = {
+        key: train[column].astype(np.int32)
+        for key, column in _HUMAN_KEYS.get(name, {}).items()
+        if column in train
+    }
+    superclasses = None
+    if "coarse_label" in train:
+        superclasses = np.zeros(len(feature_names), np.int32)
+        superclasses[train["label"]] = train["coarse_label"]
+    # CIFAR-10N's builder declares numbers only; its classes are CIFAR-10's.
+    if name == "cifar10_n" and feature_names[0].isdigit():
+        feature_names = _CIFAR10_CLASSES
+    return Source(
+        name=name,
+        train_images=train["image"],
+        train_labels=train["label"].astype(np.int32),
+        test_images=test["image"],
+        test_labels=test["label"].astype(np.int32),
+        class_names=tuple(feature_names),
+        human_labels=human,
+        superclasses=superclasses,
+    )
+
+
+def _read(builder, split):
+    """{feature: array [n, ...]} of a split, sorted by "id" where there is one, else in file order.
+
+    File order depends on how the folder was written; the ids do not.
+    """
+    import tensorflow_datasets as tfds
+
+    wanted = ("id", "image", "label", "coarse_label", *_HUMAN_KEYS.get(builder.name, {}).values())
+    known = {key: True for key in wanted if key in builder.info.features}
+    dataset = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        batch_size=_READ_BATCH,
+        decoders=tfds.decode.PartialDecoding(known),
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    size = builder.info.splits[split].num_examples
+    columns, start = {}, 0
+    for batch in tfds.as_numpy(dataset):
+        stop = start + len(batch["label"])
+        for key, values in batch.items():
+            if key not in columns:
+                columns[key] = np.empty((size, *values.shape[1:]), values.dtype)
+            columns[key][start:stop] = values
+        start = stop
+    if start != size:
+        raise ValueError(f"split {split} has {start} examples, its description says {size}")
+    if "id" not in columns:
+        return columns
+    order = np.argsort(columns["id"].astype("S"), kind="stable")
+    return {key: values[order] for key, values in columns.items()}
+
+
+def _download(builder, name):
+    """Downloads and prepares a set; raises InputError at once where that cannot work."""
+    import tensorflow_datasets as tfds
+
+    advice = (
+        f"Prepare it on a connected machine (tfds build {name}), copy the folder here and pass "
+        "--data_dir=FOLDER."
+    )
+    folder = builder.data_path.parent.parent
+    if not _answers(_HOMES[name]):
+        raise InputError(
+            f"The data set {name} is not prepared in {folder} and cannot be downloaded from here. "
+            f"{advice}"
+        )
+    try:
+        builder.download_and_prepare()
+    except (
+        OSError,
+        AssertionError,  # TFDS's way to say that files have to be placed by hand.
+        tfds.download.DownloadError,
+    ) as error:
+        raise InputError(
+            f"The data set {name} could not be downloaded ({_first_line(error)}). {advice}"
+        ) from error
+
+
+def _answers(url, *, seconds=4.0):
+    """Whether `url` answers a HEAD request; False after `seconds`, name resolution included."""
+    outcome = []
+
+    def ask():
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=seconds):
+                outcome.append(True)
+        except (OSError, ValueError, urllib.error.URLError):
+            outcome.append(False)
+
+    # A thread, because a socket's timeout does not cover a name server that never answers.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(outcome and outcome[0])
+
+
+def _first_line(error):
+    """The first line of an exception's text, without its final full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

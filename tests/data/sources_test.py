@@ -1,0 +1,213 @@
+import os
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdmlc_tf.data import sources
+from kdmlc_tf.errors import InputError
+
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def test_digits_are_whole_disjoint_and_always_the_same():
+    digits, again = sources.load("digits"), sources.load("digits")
+    assert digits.train_images.shape == (1437, 8, 8, 1) and digits.test_images.shape[0] == 360
+    assert digits.train_images.dtype == np.uint8 and digits.train_labels.dtype == np.int32
+    assert digits.train_images.min() == 0 and digits.train_images.max() == 255
+    assert digits.num_classes == 10 and digits.input_shape == (8, 8, 1)
+    assert np.ptp(np.bincount(digits.test_labels)) <= 2  # Stratified.
+    assert digits.human_labels == {} and digits.superclasses is None
+    np.testing.assert_array_equal(digits.test_images, again.test_images)
+    np.testing.assert_array_equal(digits.train_labels, again.train_labels)
+
+    import sklearn.datasets
+
+    together = np.concatenate([digits.train_images, digits.test_images])
+    original = np.round(sklearn.datasets.load_digits().images * 255 / 16)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, original.astype(np.uint8)))
+
+
+def test_an_unknown_name_is_refused_with_the_list():
+    with pytest.raises(InputError, match="no data set 'cifar'.*digits, cifar10, cifar100"):
+        sources.load("cifar")
+
+
+def write_prepared(folder, name, version, features, splits):
+    """A prepared TFDS folder; splits: {split: rows of {feature: bytes or int}}."""
+    import tensorflow_datasets as tfds
+
+    folder = folder / name / version
+    folder.mkdir(parents=True)
+    infos = []
+    for split, rows in splits.items():
+        halves = np.array_split(np.arange(len(rows)), 2)
+        for shard, half in enumerate(halves):
+            path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-00002"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for i in half:
+                    writer.write(record(rows[i]))
+        lengths = [len(half) for half in halves]
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=tfds.features.FeaturesDict(features),
+        split_infos=infos,
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    return folder
+
+
+def record(row):
+    feature = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        if isinstance(value, bytes)
+        else tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        for key, value in row.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def image(value, shape):
+    return tf.io.encode_png(np.full(shape, value, np.uint8)).numpy()
+
+
+@pytest.fixture
+def human_folder(tmp_path):
+    """Twelve CIFAR-10N examples, stored out of order; each image's colour is its number."""
+    import tensorflow_datasets as tfds
+
+    columns = ("worse_label", "aggre_label", "random_label1", "random_label2", "random_label3")
+    names = {key: tfds.features.ClassLabel(num_classes=10) for key in ("label", *columns)}
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        **names,
+    }
+    rows = [
+        {
+            "id": f"train_{i:05d}".encode(),
+            "image": image(i, (32, 32, 3)),
+            "label": i % 10,
+            **{key: (i + k + 1) % 10 for k, key in enumerate(columns)},
+        }
+        for i in np.random.default_rng(0).permutation(12)
+    ]
+    write_prepared(tmp_path, "cifar10_n", "1.0.4", features, {"train": rows, "test": rows[:5]})
+    return tmp_path
+
+
+def test_a_prepared_folder_is_read_in_the_order_of_the_ids(human_folder):
+    source = sources.load("cifar10_n", data_dir=str(human_folder))
+    np.testing.assert_array_equal(source.train_images[:, 0, 0, 0], np.arange(12))
+    np.testing.assert_array_equal(source.train_labels, np.arange(12) % 10)
+    assert source.train_images.dtype == np.uint8 and source.train_labels.dtype == np.int32
+    assert np.all(np.diff(source.test_images[:, 0, 0, 0].astype(int)) > 0)
+    assert source.class_names == tuple(CIFAR10)
+    assert sorted(source.human_labels) == ["aggre", "random1", "random2", "random3", "worse"]
+    np.testing.assert_array_equal(source.human_labels["worse"], (np.arange(12) + 1) % 10)
+    np.testing.assert_array_equal(source.human_labels["random3"], (np.arange(12) + 5) % 10)
+
+
+def test_a_folder_without_ids_is_read_in_file_order(tmp_path):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(shape=(28, 28, 1)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+    rows = [{"image": image(i, (28, 28, 1)), "label": i % 10} for i in range(15)]
+    write_prepared(tmp_path, "mnist", "3.0.1", features, {"train": rows, "test": rows[:3]})
+    source = sources.load("mnist", data_dir=str(tmp_path))
+    np.testing.assert_array_equal(source.train_images[:, 5, 5, 0], np.arange(15))
+    assert source.input_shape == (28, 28, 1) and source.human_labels == {}
+
+
+def test_superclasses_come_with_cifar100(tmp_path):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        "label": tfds.features.ClassLabel(num_classes=100),
+        "coarse_label": tfds.features.ClassLabel(num_classes=20),
+    }
+    rows = [
+        {
+            "id": f"train_{i:05d}".encode(),
+            "image": image(i, (32, 32, 3)),
+            "label": i,
+            "coarse_label": i // 5,
+        }
+        for i in range(100)
+    ]
+    write_prepared(tmp_path, "cifar100", "3.0.2", features, {"train": rows, "test": rows[:3]})
+    source = sources.load("cifar100", data_dir=str(tmp_path))
+    np.testing.assert_array_equal(source.superclasses, np.arange(100) // 5)
+    assert source.num_classes == 100
+
+
+def test_damaged_files_are_refused(human_folder):
+    path = next((human_folder / "cifar10_n" / "1.0.4").glob("*train*00000*"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read .* prepare it again"):
+        sources.load("cifar10_n", data_dir=str(human_folder))
+
+
+def test_without_internet_the_error_comes_at_once_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_answers", lambda url: False)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="not prepared in .*tfds build cifar10.*--data_dir"):
+        sources.load("cifar10", data_dir=str(tmp_path / "none"))
+    assert time.monotonic() - begin < 10
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def fail(self, **_):
+        raise OSError("No route to host.")
+
+    monkeypatch.setattr(sources, "_answers", lambda url: True)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(InputError, match="could not be downloaded .No route to host.*--data_dir"):
+        sources.load("mnist", data_dir=str(tmp_path))
+
+
+def serve_once(listener, reply):
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(reply)
+
+
+@pytest.mark.parametrize(("status", "answers"), [("200 OK", True), ("403 Forbidden", False)])
+def test_a_home_page_answers_or_refuses(status, answers):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reply = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        thread = threading.Thread(target=serve_once, args=(listener, reply), daemon=True)
+        thread.start()
+        assert sources._answers(f"http://127.0.0.1:{listener.getsockname()[1]}/") is answers
+        thread.join(5)
+
+
+def test_a_home_page_that_never_answers_costs_a_bounded_time():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        begin = time.monotonic()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert not sources._answers(url, seconds=0.3)
+        assert time.monotonic() - begin < 2
+
+
+@pytest.mark.skipif("KDMLC_TFDS_DIR" not in os.environ, reason="KDMLC_TFDS_DIR is not set")
+def test_prepared_cifar10n_agrees_with_the_published_rates():
+    source = sources.load("cifar10_n", data_dir=os.environ["KDMLC_TFDS_DIR"])
+    assert source.train_images.shape == (50_000, 32, 32, 3)
+    assert source.test_images.shape == (10_000, 32, 32, 3)
+    np.testing.assert_array_equal(np.bincount(source.train_labels), [5000] * 10)
+    rate = np.mean(source.human_labels["worse"] != source.train_labels)
+    assert rate == pytest.approx(0.402, abs=0.001)
