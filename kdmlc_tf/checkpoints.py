@@ -1,0 +1,112 @@
+"""A run's checkpoints: one folder per epoch, atomic; the latest two and the selected are kept."""
+
+import os
+import pathlib
+import shutil
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from kdmlc_tf.errors import InputError
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    A checkpoint holds the weights of every network and the state of every optimizer, so that
+    training resumes as if it had not stopped. Its folder appears under its name only when whole.
+
+    Args:
+      folder: where they lie; made at the first save.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def epochs(self):
+        """The epochs at hand, rising; epoch k is the state after k epochs."""
+        return sorted(int(path.name[6:]) for path in self.folder.glob("epoch-*"))
+
+    def save(self, method, epoch, *, keep=()):
+        """Writes the state after `epoch` epochs; drops all but the latest two and `keep`.
+
+        Raises:
+          OSError: the disk is full or cannot be written; earlier checkpoints stay.
+        """
+        final = self.folder / f"epoch-{epoch:04d}"
+        partial = self.folder / f".partial-{epoch:04d}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _checkpoint(method).write(str(partial / "state"))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+        for old in set(self.epochs()) - {*self.epochs()[-2:], *keep}:
+            shutil.rmtree(self.folder / f"epoch-{old:04d}")
+
+    def restore(self, method, epoch):
+        """Sets the method's networks and optimizers to those after `epoch` epochs.
+
+        Raises:
+          InputError: the checkpoint is damaged, or of other networks.
+        """
+        path = self.folder / f"epoch-{epoch:04d}" / "state"
+        try:
+            status = _checkpoint(method).read(str(path))
+            status.assert_existing_objects_matched().assert_consumed()
+        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+            raise InputError(
+                f"The checkpoint {path.parent} cannot be read, it is damaged or of another "
+                f"configuration: {str(error).partition(chr(10))[0][:200]}"
+            ) from error
+
+    def restore_latest(self, method):
+        """Restores the latest readable checkpoint; returns its epoch.
+
+        Raises:
+          InputError: there is none.
+        """
+        for epoch in reversed(self.epochs()):
+            try:
+                self.restore(method, epoch)
+                return epoch
+            except InputError as error:
+                logging.warning("%s Trying the one before.", error)
+        raise InputError(
+            f"{self.folder} holds no readable checkpoint: start the run again with --overwrite."
+        )
+
+
+class SaveEachEpoch(keras.callbacks.Callback):
+    """Saves a checkpoint after every epoch, and one before the first.
+
+    Args:
+      checkpoints: the run's `Checkpoints`.
+      selected_epoch: callable () -> the epoch to keep besides the latest, or None.
+    """
+
+    def __init__(self, checkpoints, selected_epoch):
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.selected_epoch = selected_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Saves the initial state, so that a run interrupted in its first epoch is usable."""
+        del logs
+        if epoch == 0:
+            self.checkpoints.save(self.model, 0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves the state."""
+        del logs
+        self.checkpoints.save(self.model, epoch + 1, keep={self.selected_epoch()})
+
+
+def _checkpoint(method):
+    """TensorFlow's checkpoint of every variable that training changes."""
+    parts = {}
+    for name, network in method.networks.items():
+        parts[f"network_{name}"] = [variable.value for variable in network.variables]
+    for name, optimizer in method.optimizers_by_name.items():
+        parts[f"optimizer_{name}"] = [variable.value for variable in optimizer.variables]
+    return tf.train.Checkpoint(**parts)

@@ -1,0 +1,139 @@
+"""From a configuration to a compiled method: networks by name, optimizers, schedules."""
+
+import keras
+import numpy as np
+
+from kdmlc_tf.methods.baselines import CleanOnly, CrossEntropy, OfflineKD
+from kdmlc_tf.methods.kdmlc import KDMLC
+from kdmlc_tf.methods.mlc import MLC
+from kdmlc_tf.methods.sgd import SGD
+from kdmlc_tf.networks import registry
+from kdmlc_tf.networks.corrector import Corrector
+
+_ROLES = ("student", "teacher", "corrector")
+
+
+class Builder:
+    """Builds what a configuration names.
+
+    Args:
+      config: a validated Config.
+      input_shape: of one example, (h, w, c) or (features,).
+      num_classes: K.
+      steps_per_epoch: steps of one pass over the noisy set.
+    """
+
+    def __init__(self, config, *, input_shape, num_classes, steps_per_epoch):
+        self.config = config
+        self.input_shape = tuple(input_shape)
+        self.num_classes = num_classes
+        self.steps_per_epoch = steps_per_epoch
+
+    def build(self):
+        """The compiled method.
+
+        Raises:
+          InputError: a network that does not exist or does not suit the input.
+        """
+        method = self._METHODS[self.config.method](self)
+        optimizers = {
+            f"{name}_optimizer": self.adam() if name == "corrector" else self.sgd()
+            for name in method.networks
+        }
+        method.compile(
+            **optimizers,
+            steps_per_execution=self.config.steps_per_execution,
+            jit_compile=self.config.jit_compile,
+        )
+        return method
+
+    def kdmlc(self, kind=KDMLC, **kwargs):
+        """KDMLC, or a method with its networks."""
+        teacher = self.network("teacher")
+        return kind(
+            teacher,
+            self.network("student"),
+            self.corrector(teacher),
+            temperature=self.config.temperature,
+            distillation_weight=self.config.distillation_weight,
+            recompute_pseudo_labels=self.config.recompute_pseudo_labels,
+            **kwargs,
+        )
+
+    def offline_kd(self):
+        """Teacher and student one after the other, each for `epochs`."""
+        return self.kdmlc(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
+
+    def mlc(self):
+        """MLC on the student's network."""
+        student = self.network("student")
+        return MLC(
+            student,
+            self.corrector(student),
+            recompute_pseudo_labels=self.config.recompute_pseudo_labels,
+        )
+
+    def cross_entropy(self):
+        """Plain training on noisy and clean labels."""
+        return CrossEntropy(self.network("student"))
+
+    def clean_only(self):
+        """Plain training on the clean set."""
+        return CleanOnly(self.network("student"))
+
+    _METHODS = {
+        "kdmlc": kdmlc,
+        "mlc": mlc,
+        "ce": cross_entropy,
+        "clean_only": clean_only,
+        "offline_kd": offline_kd,
+    }
+
+    def network(self, role):
+        """The classifier for "teacher" or "student"."""
+        return registry.build(
+            getattr(self.config, role),
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            seed=self.seed(role),
+        )
+
+    def corrector(self, network):
+        """A built corrector for a classifier's features."""
+        corrector = Corrector(
+            self.num_classes,
+            embedding_size=self.config.corrector_embedding,
+            hidden_size=self.config.corrector_hidden,
+            gate=self.config.corrector_gate,
+            seed=self.seed("corrector"),
+        )
+        corrector.build(network.output["features"].shape[-1])
+        return corrector
+
+    def seed(self, role):
+        """A seed of its own for each network's initial weights."""
+        sequence = np.random.SeedSequence([self.config.seed, 300 + _ROLES.index(role)])
+        return int(sequence.generate_state(1)[0] >> 1)
+
+    def sgd(self):
+        """SGD for a classifier; its rate falls at the milestones of its own steps."""
+        config = self.config
+        rates = [config.learning_rate]
+        boundaries = []
+        for epoch in config.milestone_epochs():
+            # Keras changes the rate one step after a boundary; ours changes with the epoch.
+            boundaries.append(epoch * self.steps_per_epoch - 1)
+            rates.append(rates[-1] * config.decay)
+        rate = config.learning_rate
+        if boundaries:
+            rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+        return SGD(rate, momentum=config.momentum, nesterov=config.nesterov, l2=config.weight_decay)
+
+    def adam(self):
+        """Adam for the corrector."""
+        return keras.optimizers.Adam(self.config.corrector_learning_rate)
+
+
+def total_epochs(config):
+    """Epochs that `fit` runs: offline distillation trains teacher and student in turn."""
+    return config.epochs * (2 if config.method == "offline_kd" else 1)

@@ -1,0 +1,63 @@
+"""report.json: what a run was, on which machine, and what came out."""
+
+import os
+import platform
+import shlex
+import sys
+
+import keras
+import tensorflow as tf
+
+import kdmlc_tf
+from kdmlc_tf.networks.registry import count_parameters
+
+_RESULTS = ("val_student_accuracy", "test_student_accuracy", "test_teacher_accuracy")
+
+
+def make_report(run, method, *, status, started, seconds):
+    """The report as a dict, JSON-ready.
+
+    Args:
+      run: the `Run`, its metrics.csv written.
+      method: the trained method.
+      status: "finished", "interrupted" or "stopped".
+      started: when this session started, ISO 8601 text.
+      seconds: wall time of this session's training.
+
+    Returns:
+      Dict with "results": {"last": …, "selected": …}, each with its epoch and accuracies as
+      shares in [0, 1]; "last" is the last epoch, "selected" the one that validation on noisy
+      labels selects. No figure is a maximum over the test set.
+    """
+    rows = run.metrics()
+    return {
+        "status": status,
+        "command": shlex.join(["python", "-m", "kdmlc_tf.train", *sys.argv[1:]]),
+        "started": started,
+        "seconds": round(seconds, 1),
+        "versions": {
+            "kdmlc_tf": kdmlc_tf.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "accelerators": [device.name for device in tf.config.list_physical_devices("GPU")],
+        },
+        "parameters": {name: count_parameters(net) for name, net in method.networks.items()},
+        "data": {key: run.data()[key] for key in ("sizes", "noise")},
+        "epochs": len(rows),
+        "results": {
+            "last": _result(rows[-1]) if rows else None,
+            "selected": _result(run.selected_row()) if rows else None,
+        },
+        "config": vars(run.config),
+    }
+
+
+def _result(row):
+    result = {"epoch": int(row["epoch"])}
+    result.update({name: row[name] for name in _RESULTS if name in row})
+    return result

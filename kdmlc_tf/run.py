@@ -1,0 +1,212 @@
+"""A run's folder: its configuration, data, checkpoints, metrics, report and exports."""
+
+import csv
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+
+from kdmlc_tf.checkpoints import Checkpoints
+from kdmlc_tf.config import Config
+from kdmlc_tf.data.pipeline import Preprocessing
+from kdmlc_tf.errors import InputError
+from kdmlc_tf.experiment import Builder
+from kdmlc_tf.serving.saved_model import export_classifier
+
+SELECTED_BY = "val_student_accuracy"
+
+
+def default_folder(config):
+    """The folder of a run that is given none: runs/DATASET-NOISE-METHOD-SEED."""
+    noise = config.noise_type
+    if noise.partition(":")[0] not in ("human", "matrix"):
+        noise = f"{noise}-{config.noise:g}"
+    name = f"{config.dataset}-{noise}-{config.method}-seed{config.seed}"
+    return pathlib.Path("runs") / re.sub(r"[^\w.-]+", "-", name)
+
+
+class Run:
+    """The files of one run.
+
+    Args:
+      folder: the run's folder, as `create` or an earlier session left it.
+
+    Raises:
+      InputError: it holds no run.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        if not (self.folder / "config.json").is_file():
+            raise InputError(
+                f"{self.folder} holds no run: give the folder that train printed, as --run=DIR."
+            )
+        self.config = Config.from_json(self._read("config.json"))
+        self.checkpoints = Checkpoints(self.folder / "checkpoints")
+
+    @classmethod
+    def check_free(cls, folder, config, *, resume, overwrite):
+        """Raises InputError unless a run of `config` may go into `folder`; changes nothing."""
+        folder = pathlib.Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file: give another --run.")
+        held = folder.is_dir() and any(folder.iterdir())
+        is_run = (folder / "config.json").is_file()
+        if held and not is_run:
+            raise InputError(
+                f"{folder} holds other files and no run: give an empty or a new --run."
+            )
+        if resume and not is_run:
+            raise InputError(f"{folder} holds no run to resume: leave out --resume, or mend --run.")
+        if not is_run or overwrite:
+            return
+        differences = cls(folder).differences(config)
+        if differences:
+            raise InputError(
+                f"{folder} holds a run of another configuration ({differences}): give another "
+                "--run, or --overwrite to delete it."
+            )
+        if not resume:
+            raise InputError(
+                f"{folder} already holds this run: add --resume to go on with it, --overwrite to "
+                "delete it, or give another --run."
+            )
+
+    @classmethod
+    def create(cls, folder, config, prepared):
+        """Makes the folder with the run's configuration and data; replaces a run that is there."""
+        folder = pathlib.Path(folder)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            prepared.splits.save(partial / "splits.npz")
+            np.save(partial / "noisy_labels.npy", prepared.noise.labels)
+            data = json.dumps(prepared.describe(), indent=2) + "\n"
+            (partial / "data.json").write_text(data, encoding="utf-8")
+            (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise InputError(f"The run's folder {folder} cannot be written: {error}.") from error
+        return cls(folder)
+
+    def differences(self, config):
+        """Where this run's configuration differs from `config`, as text; "" if nowhere.
+
+        The folder of prepared data may differ: it is a place, not a setting of the experiment.
+        """
+        pairs = [
+            (name, value, getattr(config, name))
+            for name, value in vars(self.config).items()
+            if name != "data_dir"
+        ]
+        return ", ".join(
+            f"{name}: {old} there, {new} now" for name, old, new in pairs if old != new
+        )
+
+    def data(self):
+        """data.json as a dict; `Prepared.describe` says what it holds."""
+        return json.loads(self._read("data.json"))
+
+    def check_data(self, prepared):
+        """Raises InputError unless the data are those the run started with."""
+        try:
+            labels = np.load(self.folder / "noisy_labels.npy")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.folder}/noisy_labels.npy cannot be read: {error}.") from error
+        if not np.array_equal(labels, prepared.noise.labels):
+            raise InputError(
+                f"The data are not those that {self.folder} was started with: the noisy labels "
+                "differ. Give the same --data_dir as then."
+            )
+
+    def build_method(self):
+        """The run's compiled method with fresh weights."""
+        data = self.data()
+        return Builder(
+            self.config,
+            input_shape=data["input_shape"],
+            num_classes=len(data["class_names"]),
+            steps_per_epoch=self.steps_per_epoch(),
+        ).build()
+
+    def steps_per_epoch(self):
+        """Steps of one pass over the noisy set."""
+        return max(1, self.data()["sizes"]["noisy"] // self.config.batch_size)
+
+    def restored_method(self, which="selected"):
+        """(method, epoch): the networks of the "selected" or the "last" epoch.
+
+        Raises:
+          InputError: there is no checkpoint, or it cannot be read.
+        """
+        epochs = self.checkpoints.epochs()
+        if not epochs:
+            raise InputError(f"{self.folder} has no checkpoint yet: train it first.")
+        selected = self.selected_epoch()
+        epoch = epochs[-1] if which == "last" or selected is None else selected
+        method = self.build_method()
+        self.checkpoints.restore(method, epoch)
+        return method, epoch
+
+    def export(self, method, *, version=None):
+        """Exports the student; returns the version's folder."""
+        data = self.data()
+        return export_classifier(
+            method.classifiers["student"],
+            self.folder / "export" / "student",
+            preprocessing=Preprocessing.from_dict(data["preprocessing"]),
+            class_names=data["class_names"],
+            input_shape=tuple(data["input_shape"]),
+            version=version,
+        )
+
+    def metrics(self):
+        """The rows of metrics.csv, each a dict name -> float; empty before the first epoch."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return []
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+
+    def selected_row(self):
+        """The row of metrics.csv that validation selects; None before the first epoch.
+
+        The latest epoch within one standard error of the best accuracy on the validation set:
+        its labels are noisy, and a small lead on them says nothing.
+
+        Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3.
+        """
+        rows = self.metrics()
+        if not rows:
+            return None
+        best = max(row[SELECTED_BY] for row in rows)
+        error = math.sqrt(best * (1 - best) / self.data()["sizes"]["validation"])
+        return [row for row in rows if row[SELECTED_BY] >= best - error][-1]
+
+    def selected_epoch(self):
+        """The epoch that validation selects; None before the first."""
+        row = self.selected_row()
+        return None if row is None else int(row["epoch"])
+
+    def write_report(self, report):
+        """Writes report.json, atomically."""
+        partial = self.folder / ".report.json.partial"
+        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder / "report.json")
+
+    def _read(self, name):
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.folder / name} cannot be read: {error}.") from error

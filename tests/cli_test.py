@@ -1,0 +1,93 @@
+"""The command lines as a user types them: help, wrong flags, and the way to an exported model."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SMALL = (
+    "--dataset=digits --noise=0.2 --method=ce --student=mlp:0.5 --epochs=1 --milestones= "
+    "--limit_train=400"
+).split()
+
+
+def run(module, *flags, folder):
+    """The finished process of `python -m kdmlc_tf.MODULE FLAGS` in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", f"kdmlc_tf.{module}", *map(str, flags)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_help_lists_the_flags_without_waiting_for_tensorflow(tmp_path):
+    shown = run("train", "--help", folder=tmp_path)
+    for flag in ("--dataset", "--noise", "--run", "--[no]resume", "--corrector_learning_rate"):
+        assert flag in shown.stdout
+    assert "Default: 0.8" in shown.stdout
+    quick = f"import sys, runpy; sys.argv = ['train', '--bad']\ntry: runpy.run_module({'kdmlc_tf.train'!r}, run_name='__main__')\nexcept SystemExit: sys.exit('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", quick], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "module, flags, sentence",
+    [
+        ("train", ["--nois=0.8"], "Unknown command line flag 'nois'. Did you mean: noise"),
+        ("train", ["--noise=high"], "flag --noise=high"),
+        ("train", ["--noise=1.5"], "--noise must be between 0 and 1. Received: 1.5."),
+        ("train", ["noise=0.5"], "Unexpected argument 'noise=0.5'"),
+        ("train", ["--flagfile=none.flags"], "none.flags"),
+        ("evaluate", [], "Give either --run=DIR or --saved_model=DIR."),
+        ("evaluate", ["--run=none"], "none holds no run"),
+        ("evaluate", ["--saved_model=none"], "none holds no SavedModel"),
+        ("export", [], "Give the run to export: --run=DIR."),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, module, flags, sentence):
+    done = run(module, *flags, folder=tmp_path)
+    assert done.returncode == 2
+    told = done.stderr.strip().splitlines()[-1]
+    assert told.startswith("error: ")
+    assert sentence in told
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flagfile", sorted((ROOT / "flags").glob("*.flags")), ids=lambda p: p.stem)
+def test_every_flagfile_says_how_to_run_it_and_can_be_read(tmp_path, flagfile):
+    first = flagfile.read_text().splitlines()[0]
+    assert first.startswith("# python ")
+    assert flagfile.stem in first
+    # Read, then refused for the last flag alone.
+    done = run("train", f"--flagfile={flagfile}", "--epochs=0", folder=tmp_path)
+    assert done.stderr == "error: --epochs must be at least 1. Received: 0.\n"
+
+
+def test_from_training_to_an_exported_model_that_is_evaluated(tmp_path):
+    trained = run("train", *SMALL, "--run=mine", folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    for next_step in ("tensorboard --logdir=mine", "kdmlc_tf.evaluate --run=mine", "docker run"):
+        assert next_step in trained.stdout
+
+    of_run = json.loads(run("evaluate", "--run=mine", folder=tmp_path).stdout)
+    saved_model = "--saved_model=mine/export/student"
+    of_export = json.loads(run("evaluate", saved_model, folder=tmp_path).stdout)
+    report = json.loads((tmp_path / "mine" / "report.json").read_text())
+    accuracy = report["results"]["selected"]["test_student_accuracy"]
+    assert of_run["student_accuracy"] == pytest.approx(accuracy)
+    assert of_export["accuracy"] == pytest.approx(accuracy)
+    assert of_export["examples"] == 360
+
+    exported = run("export", "--run=mine", folder=tmp_path)
+    assert "mine/export/student/2 (epoch 1)" in exported.stdout
+    again = run("train", *SMALL, "--run=mine", folder=tmp_path)
+    assert again.returncode == 2
+    assert "already holds this run" in again.stderr

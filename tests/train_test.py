@@ -1,0 +1,219 @@
+"""The whole way on a few digits: every method trains, reports, exports, resumes; bad input."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdmlc_tf import config as config_lib
+from kdmlc_tf import train as train_lib
+from kdmlc_tf.config import Config
+from kdmlc_tf.data import sources
+from kdmlc_tf.errors import InputError
+from kdmlc_tf.monitoring.guard import NaNGuard
+from kdmlc_tf.run import Run, default_folder
+
+
+def digits(**settings):
+    """A configuration of the digits small enough for a test."""
+    small = {
+        "dataset": "digits",
+        "noise": 0.3,
+        "limit_train": 800,
+        "epochs": 3,
+        "batch_size": 50,
+        "clean_batch_size": 50,
+        "clean": 100,
+        "validation": 100,
+        "teacher": "mlp",
+        "student": "mlp",
+        "milestones": "",
+        "learning_rate": 0.1,
+        "corrector_gate": True,
+    }
+    return Config(**{**small, **settings}).validate()
+
+
+@pytest.mark.parametrize("method", config_lib.METHODS)
+def test_a_run_leaves_everything_a_user_needs(tmp_path, capsys, method):
+    teacher = "cnn:0.25" if method == "kdmlc" else "mlp"
+    run, trained, status = train_lib.train(digits(method=method, teacher=teacher), tmp_path / "run")
+    assert status == "finished"
+    report = json.loads((run.folder / "report.json").read_text())
+    rows = run.metrics()
+    epochs = 6 if method == "offline_kd" else 3
+    assert report["epochs"] == len(rows) == epochs
+    assert rows[-1]["test_student_loss"] < rows[0]["test_student_loss"]
+    assert rows[-1]["test_student_accuracy"] > 0.3
+    last = report["results"]["last"]
+    assert last["test_student_accuracy"] == pytest.approx(rows[-1]["test_student_accuracy"])
+    assert report["data"]["sizes"] == {"noisy": 800, "clean": 100, "validation": 100, "test": 360}
+    assert list((run.folder / "logs").glob("events.out.tfevents*"))
+    assert "800 noisy, 100 clean, 100 validation, 360 test" in capsys.readouterr().out
+
+    exported = tf.saved_model.load(str(run.export(trained))).signatures["serving_default"]
+    images = sources.load("digits").test_images[:40]
+    served = exported(images=tf.constant(images))["probabilities"]
+    data = run.data()["preprocessing"]
+    normalised = (images - np.array(data["mean"])) / np.array(data["std"])
+    expected = tf.nn.softmax(trained(tf.constant(normalised, tf.float32)))
+    np.testing.assert_allclose(served, expected, atol=1e-5)
+
+
+def weights(method):
+    """Every number that training changes."""
+    values = [w for net in method.networks.values() for w in net.get_weights()]
+    for optimizer in method.optimizers_by_name.values():
+        values += [variable.numpy() for variable in optimizer.variables]
+    return values
+
+
+def test_an_interrupted_run_is_usable_and_resumes_exactly(tmp_path, monkeypatch):
+    config = digits(milestones="2", cutout=3)
+    whole = train_lib.train(config, tmp_path / "whole")[1]
+
+    def interrupt(self, batch, logs=None):
+        if self._epoch == 1 and batch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NaNGuard, "on_train_batch_end", interrupt)
+        run, _, status = train_lib.train(config, tmp_path / "cut")
+    assert status == "interrupted"
+    assert json.loads((run.folder / "report.json").read_text())["status"] == "interrupted"
+    assert run.restored_method()[1] == 1
+
+    run, resumed, status = train_lib.train(config, tmp_path / "cut", resume=True)
+    assert status == "finished"
+    for one, other in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    first = train_lib.train(digits(epochs=1), tmp_path / "1")[1]
+    again = train_lib.train(digits(epochs=1), tmp_path / "2")[1]
+    other = train_lib.train(digits(epochs=1, seed=1), tmp_path / "3")[1]
+    for one, two in zip(weights(first), weights(again), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(weights(first)[0], weights(other)[0])
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"dataset": "digit"}, "digit"),
+        ({"student": "resnet9"}, "resnet9"),
+        ({"teacher": "applications/ResNet50"}, "ResNet50"),
+        ({"clean": 5000}, "5000"),
+        ({"clean": 5}, "5"),
+        ({"validation": 1400}, "1400"),
+        ({"clean_batch_size": 101}, "--clean_batch_size must be at most the clean set, 100."),
+        ({"batch_size": 801}, "--batch_size must be at most the noisy set, 800. Received: 801."),
+        ({"noise_type": "unifrom"}, "unifrom"),
+        ({"noise_type": "human:worse"}, "human"),
+        ({"noise_type": "asymmetric"}, "asymmetric"),
+        ({"noise_type": "matrix:missing.csv"}, "missing.csv"),
+        ({"cutout": 9}, "--cutout must be at most the image's side, 8 pixels. Received: 9"),
+        ({"strong_view": "randaugment"}, "colour"),
+    ],
+)
+def test_what_cannot_be_run_says_so_and_leaves_nothing(tmp_path, settings, sentence):
+    with pytest.raises(InputError) as caught:
+        train_lib.train(dataclasses.replace(digits(), **settings), tmp_path / "run")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        (0.9 * np.eye(10), "1"),
+        (np.eye(9), "9"),
+    ],
+)
+def test_a_matrix_that_is_none_is_refused(tmp_path, rows, sentence):
+    np.savetxt(tmp_path / "matrix.csv", rows, delimiter=",")
+    settings = digits(noise_type=f"matrix:{tmp_path / 'matrix.csv'}")
+    with pytest.raises(InputError, match=sentence):
+        train_lib.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"noise": 1.1}, "--noise must be between 0 and 1. Received: 1.1."),
+        ({"noise": float("nan")}, "--noise must be between 0 and 1. Received: nan."),
+        ({"epochs": 0}, "--epochs must be at least 1. Received: 0."),
+        ({"method": "kdmcl"}, "--method must be one of kdmlc, mlc"),
+        ({"milestones": "8,x"}, "--milestones must be epochs separated by commas"),
+        ({"milestones": "8,8"}, "--milestones must be positive and rising"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence.replace(".", r"\.")):
+        digits(**settings)
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """A finished run of one epoch."""
+    return train_lib.train(digits(epochs=1, method="ce"), tmp_path / "run")[0]
+
+
+def test_a_folder_is_neither_mixed_up_nor_lost(tmp_path, small_run):
+    before = sorted(path.stat().st_mtime_ns for path in small_run.folder.rglob("*"))
+    config = small_run.config
+    refusals = {
+        "already holds this run: add --resume": (config, small_run.folder, {}),
+        "noise: 0.3 there, 0.5 now": (
+            dataclasses.replace(config, noise=0.5),
+            small_run.folder,
+            {"resume": True},
+        ),
+        "holds no run to resume": (config, tmp_path / "none", {"resume": True}),
+        "holds other files and no run": (config, tmp_path, {}),
+    }
+    for sentence, (wanted, folder, how) in refusals.items():
+        with pytest.raises(InputError, match=sentence):
+            train_lib.train(wanted, folder, **how)
+    assert before == sorted(path.stat().st_mtime_ns for path in small_run.folder.rglob("*"))
+
+
+def test_a_damaged_checkpoint_is_named_or_the_one_before_is_taken(small_run):
+    state = small_run.folder / "checkpoints" / "epoch-0001" / "state.data-00000-of-00001"
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    with pytest.raises(InputError, match="epoch-0001 cannot be read, it is damaged"):
+        small_run.restored_method()
+    method = small_run.build_method()
+    assert small_run.checkpoints.restore_latest(method) == 0
+    for path in small_run.folder.glob("checkpoints/*/state.index"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="holds no readable checkpoint"):
+        small_run.checkpoints.restore_latest(method)
+
+
+def test_a_damaged_configuration_is_named(small_run):
+    (small_run.folder / "config.json").write_text('{"dataset": "digits"')
+    with pytest.raises(InputError, match="configuration cannot be read"):
+        Run(small_run.folder)
+    with pytest.raises(InputError, match="holds no run"):
+        Run(small_run.folder / "elsewhere")
+
+
+def test_validation_selects_the_latest_epoch_within_a_standard_error(small_run):
+    # Best 0.40 of 100 examples: standard error 0.049, so 0.36 counts and 0.34 does not.
+    rows = ["epoch,val_student_accuracy,seconds"]
+    rows += [f"{k + 1},{a},1" for k, a in enumerate((0.2, 0.40, 0.36, 0.34))]
+    (small_run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+    assert small_run.selected_epoch() == 3
+
+
+def test_default_folders_tell_runs_apart():
+    assert str(default_folder(digits())) == "runs/digits-uniform-0.3-kdmlc-seed0"
+    human = digits(noise_type="human:worse")
+    assert str(default_folder(human)) == "runs/digits-human-worse-kdmlc-seed0"
