@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 
 import keras
@@ -26,7 +27,8 @@ class Checkpoints:
 
     def epochs(self):
         """The epochs at hand, rising; epoch k is the state after k epochs."""
-        return sorted(int(path.name[6:]) for path in self.folder.glob("epoch-*"))
+        names = (re.fullmatch(r"epoch-(\d+)", path.name) for path in self.folder.glob("epoch-*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def save(self, method, epoch, *, keep=()):
         """Writes the state after `epoch` epochs; drops all but the latest two and `keep`.
@@ -61,10 +63,10 @@ class Checkpoints:
             ) from error
 
     def restore_latest(self, method):
-        """Restores the latest readable checkpoint; returns its epoch.
+        """Restores the latest readable checkpoint; returns its epoch, 0 where there is none yet.
 
         Raises:
-          InputError: there is none.
+          InputError: there are some, and none can be read.
         """
         for epoch in reversed(self.epochs()):
             try:
@@ -72,13 +74,15 @@ class Checkpoints:
                 return epoch
             except InputError as error:
                 logging.warning("%s Trying the one before.", error)
+        if not self.epochs():
+            return 0
         raise InputError(
             f"{self.folder} holds no readable checkpoint: start the run again with --overwrite."
         )
 
 
 class SaveEachEpoch(keras.callbacks.Callback):
-    """Saves a checkpoint after every epoch, and one before the first.
+    """Saves a checkpoint after every epoch.
 
     Args:
       checkpoints: the run's `Checkpoints`.
@@ -89,12 +93,6 @@ class SaveEachEpoch(keras.callbacks.Callback):
         super().__init__()
         self.checkpoints = checkpoints
         self.selected_epoch = selected_epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Saves the initial state, so that a run interrupted in its first epoch is usable."""
-        del logs
-        if epoch == 0:
-            self.checkpoints.save(self.model, 0)
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves the state."""

@@ -23,10 +23,10 @@ def define_config_flags():
     """One flag for every field of Config; unset flags are None, so that a preset can speak."""
     for field in dataclasses.fields(config_lib.Config):
         kinds = [k for k in typing.get_args(field.type) if k is not type(None)] or [field.type]
-        shown = "none" if field.default is None else field.default
         choices = field.metadata.get("choices")
-        allowed = f" One of: {', '.join(choices)}." if choices else ""
-        help_text = f"{field.metadata['help']}{allowed} Default: {shown}."
+        help_text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
+        if field.default is not None:
+            help_text += f" Default: {field.default}."
         _DEFINE[kinds[0]](field.name, None, help_text)
 
 
@@ -38,6 +38,12 @@ def config_from_flags():
     """
     names = [field.name for field in dataclasses.fields(config_lib.Config)]
     given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    if "noise" in given and given.get("noise_type", "").startswith(("human:", "matrix:")):
+        raise InputError(
+            f"--noise says nothing about --noise_type={given['noise_type']}: leave it out."
+        )
+    if "data_dir" in given:
+        given["data_dir"] = os.path.abspath(given["data_dir"])
     preset = config_lib.PRESETS.get(given.get("dataset", config_lib.Config.dataset), {})
     return config_lib.Config(**{**preset, **given}).validate()
 
@@ -62,8 +68,11 @@ def _parse(argv):
     app.define_help_flags()
     try:
         rest = FLAGS(argv)
-    except flags.Error as error:
-        _exit(f"{error} (--help lists the flags.)".replace("FATAL Flags parsing error: ", ""))
+    except (flags.Error, UnicodeDecodeError, IsADirectoryError) as error:
+        what = str(error).removeprefix("ERROR:: ")
+        if not isinstance(error, flags.Error):
+            what = f"The file of --flagfile cannot be read as text: {what}."
+        _exit(f"{what} (--help lists the flags.)")
     if len(rest) > 1:
         _exit(f"Unexpected argument {rest[1]!r}; flags are written --name=value (see --help).")
     return rest

@@ -96,6 +96,7 @@ class Builder:
             input_shape=self.input_shape,
             num_classes=self.num_classes,
             seed=self.seed(role),
+            weights=getattr(self.config, f"{role}_weights"),
         )
 
     def corrector(self, network):

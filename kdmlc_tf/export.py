@@ -10,11 +10,13 @@ def main():
     """Writes the next version under RUN/export/student and prints its folder."""
     if cli.FLAGS.run is None:
         raise InputError("Give the run to export: --run=DIR.")
+    from kdmlc_tf import summary
     from kdmlc_tf.run import Run
 
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
-    print(f"Exported: {run.export(method)} (epoch {epoch})")
+    print(f"Epoch:    {epoch}")
+    print(summary.of_export(run.export(method)))
 
 
 def console():

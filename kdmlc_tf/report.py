@@ -14,7 +14,7 @@ from kdmlc_tf.networks.registry import count_parameters
 _RESULTS = ("val_student_accuracy", "test_student_accuracy", "test_teacher_accuracy")
 
 
-def make_report(run, method, *, status, started, seconds):
+def make_report(run, method, *, status, started):
     """The report as a dict, JSON-ready.
 
     Args:
@@ -22,19 +22,19 @@ def make_report(run, method, *, status, started, seconds):
       method: the trained method.
       status: "finished", "interrupted" or "stopped".
       started: when this session started, ISO 8601 text.
-      seconds: wall time of this session's training.
 
     Returns:
-      Dict with "results": {"last": …, "selected": …}, each with its epoch and accuracies as
-      shares in [0, 1]; "last" is the last epoch, "selected" the one that validation on noisy
-      labels selects. No figure is a maximum over the test set.
+      Dict with "seconds", the wall time of all epochs, and "results": {"last": …,
+      "selected": …}, each with its epoch and accuracies as shares in [0, 1]; "last" is the last
+      epoch, "selected" the one that validation on noisy labels selects. No figure is a maximum
+      over the test set.
     """
-    rows = run.metrics()
+    rows = run.finished_rows()
     return {
         "status": status,
         "command": shlex.join(["python", "-m", "kdmlc_tf.train", *sys.argv[1:]]),
         "started": started,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
         "versions": {
             "kdmlc_tf": kdmlc_tf.__version__,
             "tensorflow": tf.__version__,

@@ -1,6 +1,7 @@
 """A run's folder: its configuration, data, checkpoints, metrics, report and exports."""
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -13,9 +14,10 @@ import numpy as np
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.data.pipeline import Preprocessing
+from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.experiment import Builder
-from kdmlc_tf.serving.saved_model import export_classifier
+from kdmlc_tf.serving.saved_model import export_classifier, versions
 
 SELECTED_BY = "val_student_accuracy"
 
@@ -40,18 +42,20 @@ class Run:
     """
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder = pathlib.Path(folder).resolve()
         if not (self.folder / "config.json").is_file():
             raise InputError(
                 f"{self.folder} holds no run: give the folder that train printed, as --run=DIR."
             )
-        self.config = Config.from_json(self._read("config.json"))
+        self.config = self._parse("config.json", Config.from_json)
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
 
     @classmethod
     def check_free(cls, folder, config, *, resume, overwrite):
         """Raises InputError unless a run of `config` may go into `folder`; changes nothing."""
-        folder = pathlib.Path(folder)
+        if resume and overwrite:
+            raise InputError("Give --resume or --overwrite, not both: one goes on, one deletes.")
+        folder = pathlib.Path(folder).resolve()
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file: give another --run.")
         held = folder.is_dir() and any(folder.iterdir())
@@ -77,35 +81,42 @@ class Run:
             )
 
     @classmethod
-    def create(cls, folder, config, prepared):
-        """Makes the folder with the run's configuration and data; replaces a run that is there."""
-        folder = pathlib.Path(folder)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+    def create(cls, folder, config, prepared, *, overwrite=False):
+        """Makes the folder with the run's configuration and data, whole or not at all.
+
+        Raises:
+          InputError: it cannot be written, or holds something by now; a run only counts with
+            `overwrite`, and is deleted when the new one is there.
+        """
+        folder = pathlib.Path(folder).resolve()
+        partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
         try:
+            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             prepared.splits.save(partial / "splits.npz")
             np.save(partial / "noisy_labels.npy", prepared.noise.labels)
             data = json.dumps(prepared.describe(), indent=2) + "\n"
             (partial / "data.json").write_text(data, encoding="utf-8")
             (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
+            if overwrite and (folder / "config.json").is_file():
+                os.replace(folder, old)
             os.replace(partial, folder)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise InputError(f"The run's folder {folder} cannot be written: {error}.") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         return cls(folder)
 
     def differences(self, config):
         """Where this run's configuration differs from `config`, as text; "" if nowhere.
 
-        The folder of prepared data may differ: it is a place, not a setting of the experiment.
+        What says where the data are and how fast to go may differ: the experiment is the same.
         """
         pairs = [
             (name, value, getattr(config, name))
             for name, value in vars(self.config).items()
-            if name != "data_dir"
+            if name not in ("data_dir", "steps_per_execution", "jit_compile")
         ]
         return ", ".join(
             f"{name}: {old} there, {new} now" for name, old, new in pairs if old != new
@@ -113,25 +124,43 @@ class Run:
 
     def data(self):
         """data.json as a dict; `Prepared.describe` says what it holds."""
-        return json.loads(self._read("data.json"))
+        return self._parse("data.json", json.loads)
 
     def check_data(self, prepared):
         """Raises InputError unless the data are those the run started with."""
         try:
-            labels = np.load(self.folder / "noisy_labels.npy")
+            with open(self.folder / "noisy_labels.npy", "rb") as file:
+                labels = np.load(file)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.folder}/noisy_labels.npy cannot be read: {error}.") from error
-        if not np.array_equal(labels, prepared.noise.labels):
+        splits = Splits.load(self.folder / "splits.npz")
+        now = prepared.describe()
+        same = {
+            "noisy labels": np.array_equal(labels, prepared.noise.labels),
+            "splits": all(
+                np.array_equal(getattr(splits, name), getattr(prepared.splits, name))
+                for name in ("noisy", "clean", "validation")
+            ),
+            "images": self.data()["preprocessing"] == now["preprocessing"],
+        }
+        other = [name for name, equal in same.items() if not equal]
+        if other:
             raise InputError(
-                f"The data are not those that {self.folder} was started with: the noisy labels "
-                "differ. Give the same --data_dir as then."
+                f"The data are not those that {self.folder} was started with, the "
+                f"{' and '.join(other)} differ: give the same --data_dir as then."
             )
 
-    def build_method(self):
-        """The run's compiled method with fresh weights."""
-        data = self.data()
+    def build_method(self, *, initial=False):
+        """The run's compiled method, to be restored from a checkpoint.
+
+        Args:
+          initial: whether it starts from the configuration's weights after all.
+        """
+        data, config = self.data(), self.config
+        if not initial:
+            config = dataclasses.replace(config, teacher_weights=None, student_weights=None)
         return Builder(
-            self.config,
+            config,
             input_shape=data["input_shape"],
             num_classes=len(data["class_names"]),
             steps_per_epoch=self.steps_per_epoch(),
@@ -139,7 +168,7 @@ class Run:
 
     def steps_per_epoch(self):
         """Steps of one pass over the noisy set."""
-        return max(1, self.data()["sizes"]["noisy"] // self.config.batch_size)
+        return self.data()["sizes"]["noisy"] // self.config.batch_size
 
     def restored_method(self, which="selected"):
         """(method, epoch): the networks of the "selected" or the "last" epoch.
@@ -149,7 +178,9 @@ class Run:
         """
         epochs = self.checkpoints.epochs()
         if not epochs:
-            raise InputError(f"{self.folder} has no checkpoint yet: train it first.")
+            raise InputError(
+                f"{self.folder} has no checkpoint yet: go on with train and --resume first."
+            )
         selected = self.selected_epoch()
         epoch = epochs[-1] if which == "last" or selected is None else selected
         method = self.build_method()
@@ -168,16 +199,20 @@ class Run:
             version=version,
         )
 
+    def has_export(self):
+        """Whether a student was exported already."""
+        return bool(versions(self.folder / "export" / "student"))
+
     def metrics(self):
         """The rows of metrics.csv, each a dict name -> float; empty before the first epoch."""
-        path = self.folder / "metrics.csv"
-        if not path.is_file():
+        if not (self.folder / "metrics.csv").is_file():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return [
-                {name: float(value) for name, value in row.items() if value}
-                for row in csv.DictReader(file)
-            ]
+        return self._parse("metrics.csv", _rows)
+
+    def finished_rows(self):
+        """Those rows whose epoch was also checkpointed; a run may be cut off in between."""
+        last = max(self.checkpoints.epochs(), default=0)
+        return [row for row in self.metrics() if row["epoch"] <= last]
 
     def selected_row(self):
         """The row of metrics.csv that validation selects; None before the first epoch.
@@ -187,7 +222,7 @@ class Run:
 
         Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3.
         """
-        rows = self.metrics()
+        rows = self.finished_rows()
         if not rows:
             return None
         best = max(row[SELECTED_BY] for row in rows)
@@ -205,8 +240,20 @@ class Run:
         partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, self.folder / "report.json")
 
-    def _read(self, name):
+    def _parse(self, name, parse):
+        """`parse` of a file's text; InputError with the file's name where it cannot be read."""
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.folder / name} cannot be read: {error}.") from error
+            return parse((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{self.folder / name} cannot be read: {error}") from error
+
+
+def _rows(text):
+    """metrics.csv's rows; a ValueError or KeyError where a column is missing or no number."""
+    rows = [
+        {name: float(value) for name, value in row.items() if value}
+        for row in csv.DictReader(text.splitlines())
+    ]
+    for row in rows:
+        row["epoch"], row[SELECTED_BY], row["seconds"]
+    return rows

@@ -14,6 +14,16 @@ SMALL = (
     "--limit_train=400"
 ).split()
 
+# Fails if TensorFlow is imported before a wrong flag is refused.
+WRONG_FLAG = """
+import runpy, sys
+sys.argv = ["train", "--bad"]
+try:
+    runpy.run_module("kdmlc_tf.train", run_name="__main__")
+except SystemExit as stopped:
+    sys.exit(stopped.code != 2 or "tensorflow" in sys.modules)
+"""
+
 
 def run(module, *flags, folder):
     """The finished process of `python -m kdmlc_tf.MODULE FLAGS` in `folder`."""
@@ -32,8 +42,9 @@ def test_help_lists_the_flags_without_waiting_for_tensorflow(tmp_path):
     for flag in ("--dataset", "--noise", "--run", "--[no]resume", "--corrector_learning_rate"):
         assert flag in shown.stdout
     assert "Default: 0.8" in shown.stdout
-    quick = f"import sys, runpy; sys.argv = ['train', '--bad']\ntry: runpy.run_module({'kdmlc_tf.train'!r}, run_name='__main__')\nexcept SystemExit: sys.exit('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", quick], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_FLAG], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -44,7 +55,9 @@ def test_help_lists_the_flags_without_waiting_for_tensorflow(tmp_path):
         ("train", ["--noise=high"], "flag --noise=high"),
         ("train", ["--noise=1.5"], "--noise must be between 0 and 1. Received: 1.5."),
         ("train", ["noise=0.5"], "Unexpected argument 'noise=0.5'"),
-        ("train", ["--flagfile=none.flags"], "none.flags"),
+        ("train", ["--flagfile=none.flags"], "Unable to open flagfile"),
+        ("train", [f"--flagfile={sys.executable}"], "cannot be read as text"),
+        ("train", ["--noise=0.4", "--noise_type=human:worse"], "leave it out"),
         ("evaluate", [], "Give either --run=DIR or --saved_model=DIR."),
         ("evaluate", ["--run=none"], "none holds no run"),
         ("evaluate", ["--saved_model=none"], "none holds no SavedModel"),
@@ -87,7 +100,8 @@ def test_from_training_to_an_exported_model_that_is_evaluated(tmp_path):
     assert of_export["examples"] == 360
 
     exported = run("export", "--run=mine", folder=tmp_path)
-    assert "mine/export/student/2 (epoch 1)" in exported.stdout
+    assert "Epoch:    1" in exported.stdout
+    assert "mine/export/student/2" in exported.stdout
     again = run("train", *SMALL, "--run=mine", folder=tmp_path)
     assert again.returncode == 2
     assert "already holds this run" in again.stderr

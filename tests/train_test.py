@@ -8,11 +8,13 @@ import pytest
 import tensorflow as tf
 
 from kdmlc_tf import config as config_lib
-from kdmlc_tf import train as train_lib
+from kdmlc_tf import training
+from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.data import sources
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.monitoring.guard import NaNGuard
+from kdmlc_tf.monitoring.tensorboard import TensorBoardWriter
 from kdmlc_tf.run import Run, default_folder
 
 
@@ -39,7 +41,7 @@ def digits(**settings):
 @pytest.mark.parametrize("method", config_lib.METHODS)
 def test_a_run_leaves_everything_a_user_needs(tmp_path, capsys, method):
     teacher = "cnn:0.25" if method == "kdmlc" else "mlp"
-    run, trained, status = train_lib.train(digits(method=method, teacher=teacher), tmp_path / "run")
+    run, trained, status = training.train(digits(method=method, teacher=teacher), tmp_path / "run")
     assert status == "finished"
     report = json.loads((run.folder / "report.json").read_text())
     rows = run.metrics()
@@ -72,7 +74,7 @@ def weights(method):
 
 def test_an_interrupted_run_is_usable_and_resumes_exactly(tmp_path, monkeypatch):
     config = digits(milestones="2", cutout=3)
-    whole = train_lib.train(config, tmp_path / "whole")[1]
+    whole = training.train(config, tmp_path / "whole")[1]
 
     def interrupt(self, batch, logs=None):
         if self._epoch == 1 and batch == 3:
@@ -80,22 +82,108 @@ def test_an_interrupted_run_is_usable_and_resumes_exactly(tmp_path, monkeypatch)
 
     with monkeypatch.context() as patched:
         patched.setattr(NaNGuard, "on_train_batch_end", interrupt)
-        run, _, status = train_lib.train(config, tmp_path / "cut")
+        run, _, status = training.train(config, tmp_path / "cut")
     assert status == "interrupted"
     assert json.loads((run.folder / "report.json").read_text())["status"] == "interrupted"
     assert run.restored_method()[1] == 1
 
-    run, resumed, status = train_lib.train(config, tmp_path / "cut", resume=True)
+    run, resumed, status = training.train(config, tmp_path / "cut", resume=True)
     assert status == "finished"
     for one, other in zip(weights(whole), weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("moment", ["before the first epoch", "before a checkpoint"])
+def test_ctrl_c_at_an_odd_moment_leaves_a_run_that_goes_on(tmp_path, monkeypatch, moment):
+    config = digits(method="ce", epochs=2)
+
+    def interrupt(self, *args, **kwargs):
+        if moment == "before the first epoch" or args[1] == 2:
+            raise KeyboardInterrupt
+        return save(self, *args, **kwargs)
+
+    save = Checkpoints.save
+    place = (
+        (TensorBoardWriter, "on_train_begin")
+        if moment == "before the first epoch"
+        else (Checkpoints, "save")
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(*place, interrupt)
+        run, _, status = training.train(config, tmp_path / "run")
+    assert status == "interrupted"
+    if moment == "before a checkpoint":
+        assert len(run.metrics()) == 2
+        assert run.restored_method()[1] == 1
+    else:
+        with pytest.raises(InputError, match="no checkpoint yet"):
+            run.restored_method()
+    run, _, status = training.train(config, tmp_path / "run", resume=True)
+    assert status == "finished"
+    assert [row["epoch"] for row in run.metrics()] == [1, 2]
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, small_run):
+    before = {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")}
+    said = []
+    training.train(small_run.config, small_run.folder, resume=True, announce=said.append)
+    assert "nothing to resume" in said[-1]
+    assert before == {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")}
+
+
+def test_nan_stops_the_run_and_says_what_to_try(tmp_path):
+    said = []
+    config = digits(method="ce", learning_rate=1e30, epochs=2)
+    run, _, status = training.train(config, tmp_path / "run", announce=said.append)
+    assert status == "stopped"
+    stopped = next(text for text in said if text.startswith("Stopped: "))
+    assert "of epoch 1" in stopped
+    assert "lower --learning_rate" in stopped
+    assert not run.checkpoints.epochs()
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+    def full(self, method, epoch, **kwargs):
+        if epoch == 2:
+            raise OSError(28, "No space left on device")
+        save(self, method, epoch, **kwargs)
+
+    save, said = Checkpoints.save, []
+    monkeypatch.setattr(Checkpoints, "save", full)
+    run, _, status = training.train(
+        digits(method="ce", epochs=3), tmp_path / "run", announce=said.append
+    )
+    assert status == "stopped"
+    assert any("No space left on device" in text for text in said)
+    assert run.restored_method()[1] == 1
+
+
+def test_overwrite_replaces_a_run_and_only_when_the_new_one_can_start(tmp_path, small_run):
+    broken = dataclasses.replace(small_run.config, student="resnet9")
+    with pytest.raises(InputError, match="resnet9"):
+        training.train(broken, small_run.folder, overwrite=True)
+    assert small_run.checkpoints.epochs() == [1]
+    other = dataclasses.replace(small_run.config, seed=5)
+    run = training.train(other, small_run.folder, overwrite=True)[0]
+    assert run.config.seed == 5
+    assert len(list(small_run.folder.parent.iterdir())) == 1
+    with pytest.raises(InputError, match="--resume or --overwrite, not both"):
+        training.train(other, small_run.folder, resume=True, overwrite=True)
+
+
+def test_a_strangers_folder_is_never_deleted(tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "new" / ".."):
+        with pytest.raises(InputError, match="holds other files"):
+            training.train(digits(), folder, overwrite=True)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path):
-    first = train_lib.train(digits(epochs=1), tmp_path / "1")[1]
-    again = train_lib.train(digits(epochs=1), tmp_path / "2")[1]
-    other = train_lib.train(digits(epochs=1, seed=1), tmp_path / "3")[1]
+    first = training.train(digits(epochs=1), tmp_path / "1")[1]
+    again = training.train(digits(epochs=1), tmp_path / "2")[1]
+    other = training.train(digits(epochs=1, seed=1), tmp_path / "3")[1]
     for one, two in zip(weights(first), weights(again), strict=True):
         np.testing.assert_array_equal(one, two)
     assert not np.array_equal(weights(first)[0], weights(other)[0])
@@ -108,7 +196,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
         ({"student": "resnet9"}, "resnet9"),
         ({"teacher": "applications/ResNet50"}, "ResNet50"),
         ({"clean": 5000}, "5000"),
-        ({"clean": 5}, "5"),
+        ({"clean": 5}, "--clean must be at least one example per class: 10. Received: 5."),
         ({"validation": 1400}, "1400"),
         ({"clean_batch_size": 101}, "--clean_batch_size must be at most the clean set, 100."),
         ({"batch_size": 801}, "--batch_size must be at most the noisy set, 800. Received: 801."),
@@ -122,7 +210,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
 )
 def test_what_cannot_be_run_says_so_and_leaves_nothing(tmp_path, settings, sentence):
     with pytest.raises(InputError) as caught:
-        train_lib.train(dataclasses.replace(digits(), **settings), tmp_path / "run")
+        training.train(dataclasses.replace(digits(), **settings), tmp_path / "run")
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -131,15 +219,15 @@ def test_what_cannot_be_run_says_so_and_leaves_nothing(tmp_path, settings, sente
 @pytest.mark.parametrize(
     "rows, sentence",
     [
-        (0.9 * np.eye(10), "1"),
-        (np.eye(9), "9"),
+        (0.9 * np.eye(10), "must sum to 1"),
+        (np.eye(9), r"must have shape \[10, 10\].* Received: \[9, 9\]"),
     ],
 )
 def test_a_matrix_that_is_none_is_refused(tmp_path, rows, sentence):
     np.savetxt(tmp_path / "matrix.csv", rows, delimiter=",")
     settings = digits(noise_type=f"matrix:{tmp_path / 'matrix.csv'}")
     with pytest.raises(InputError, match=sentence):
-        train_lib.train(settings, tmp_path / "run")
+        training.train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -162,7 +250,7 @@ def test_settings_outside_their_range_are_refused(settings, sentence):
 @pytest.fixture
 def small_run(tmp_path):
     """A finished run of one epoch."""
-    return train_lib.train(digits(epochs=1, method="ce"), tmp_path / "run")[0]
+    return training.train(digits(epochs=1, method="ce"), tmp_path / "run")[0]
 
 
 def test_a_folder_is_neither_mixed_up_nor_lost(tmp_path, small_run):
@@ -180,7 +268,7 @@ def test_a_folder_is_neither_mixed_up_nor_lost(tmp_path, small_run):
     }
     for sentence, (wanted, folder, how) in refusals.items():
         with pytest.raises(InputError, match=sentence):
-            train_lib.train(wanted, folder, **how)
+            training.train(wanted, folder, **how)
     assert before == sorted(path.stat().st_mtime_ns for path in small_run.folder.rglob("*"))
 
 
@@ -190,6 +278,7 @@ def test_a_damaged_checkpoint_is_named_or_the_one_before_is_taken(small_run):
     with pytest.raises(InputError, match="epoch-0001 cannot be read, it is damaged"):
         small_run.restored_method()
     method = small_run.build_method()
+    small_run.checkpoints.save(method, 0)
     assert small_run.checkpoints.restore_latest(method) == 0
     for path in small_run.folder.glob("checkpoints/*/state.index"):
         path.write_bytes(b"nothing")
@@ -199,7 +288,7 @@ def test_a_damaged_checkpoint_is_named_or_the_one_before_is_taken(small_run):
 
 def test_a_damaged_configuration_is_named(small_run):
     (small_run.folder / "config.json").write_text('{"dataset": "digits"')
-    with pytest.raises(InputError, match="configuration cannot be read"):
+    with pytest.raises(InputError, match="config.json cannot be read"):
         Run(small_run.folder)
     with pytest.raises(InputError, match="holds no run"):
         Run(small_run.folder / "elsewhere")
@@ -209,6 +298,7 @@ def test_validation_selects_the_latest_epoch_within_a_standard_error(small_run):
     # Best 0.40 of 100 examples: standard error 0.049, so 0.36 counts and 0.34 does not.
     rows = ["epoch,val_student_accuracy,seconds"]
     rows += [f"{k + 1},{a},1" for k, a in enumerate((0.2, 0.40, 0.36, 0.34))]
+    small_run.checkpoints.save(small_run.build_method(), 4)
     (small_run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     assert small_run.selected_epoch() == 3
 

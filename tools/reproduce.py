@@ -2,7 +2,7 @@
 
     python tools/reproduce.py cifar10_small --data_dir=DIR
 
-Cells that are finished are not run again, interrupted ones are resumed. The table printed is the
+Finished cells are not run again, interrupted ones are resumed. The table printed is the
 one that README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
 """
 
@@ -33,6 +33,7 @@ def main():
             reports[method, seed] = run_cell(arguments, flagfile, method, seed)
     result = summarise(arguments, reports)
     path = ROOT / "results" / f"{arguments.experiment}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
@@ -48,18 +49,17 @@ def _arguments():
 
 
 def run_cell(arguments, flagfile, method, seed):
-    """The report of one run, made if it is not there yet."""
+    """The report of one run; train itself resumes, or refuses a run of other settings."""
     folder = pathlib.Path(arguments.runs) / arguments.experiment / f"{method}-{seed}"
-    report = folder / "report.json"
-    if report.is_file() and json.loads(report.read_text())["status"] == "finished":
-        return json.loads(report.read_text())
     command = [sys.executable, "-m", "kdmlc_tf.train", f"--flagfile={flagfile}"]
-    command += [f"--method={method}", f"--seed={seed}", f"--run={folder}"]
+    command += [f"--method={method}", f"--seed={seed}", f"--run={folder}", "--noexport"]
     command += [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
-    subprocess.run(command, check=True, cwd=pathlib.Path.cwd())
-    return json.loads(report.read_text())
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        sys.exit(f"error: the run in {folder} ended with status {status}; see above.")
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def summarise(arguments, reports):

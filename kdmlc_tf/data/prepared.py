@@ -62,9 +62,7 @@ class Prepared:
             "noise": {
                 "realised_rate": self.noise.realised_rate,
                 "wanted": None if wanted is None else wanted.tolist(),
-                "realised": np.where(
-                    np.isnan(self.noise.realised), None, self.noise.realised
-                ).tolist(),
+                "realised": self.noise.realised.tolist(),
             },
         }
 
@@ -81,6 +79,7 @@ def prepare(config):
     Raises:
       InputError: the data set cannot be had, or the settings do not suit it.
     """
+    noise.parse_noise_type(config.noise_type)  # A mistake is told before the data are decoded.
     source = sources.load(config.dataset, data_dir=config.data_dir)
     labels = source.train_labels
     parts = splits.make_splits(

@@ -36,7 +36,8 @@ class Method(keras.Model):
         self.built = True
         self.optimizers_by_name = {}
         self.trackers = {}
-        self._steps_per_epoch = None
+        self._done = 0  # steps taken, and steps left in the epoch where its length is known
+        self._left = None
 
     @property
     def has_corrector(self):
@@ -141,14 +142,21 @@ class Method(keras.Model):
 
     # What Keras' own `fit` does not do over replicas: see `make_train_function`.
 
-    def fit(self, *args, **kwargs):
-        """Keras' `fit`; remembers `steps_per_epoch`, so that a last execution can be shorter.
+    def fit(self, x=None, *args, **kwargs):
+        """Keras' `fit`, counting steps so that `steps_per_execution` overruns no epoch.
 
         `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles.
         """
         kwargs.setdefault("shuffle", False)
-        self._steps_per_epoch = kwargs.get("steps_per_epoch")
-        return super().fit(*args, **kwargs)
+        length = kwargs.get("steps_per_epoch") or _length(x)
+        counter = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self._start_epoch(length)
+        )
+        kwargs["callbacks"] = [counter, *(kwargs.get("callbacks") or [])]
+        return super().fit(x, *args, **kwargs)
+
+    def _start_epoch(self, length):
+        self._done, self._left = self.steps_taken(), length
 
     def stages(self):
         """The steps of a run: pairs (step number it starts at, step function), in order."""
@@ -156,7 +164,7 @@ class Method(keras.Model):
 
     def steps_taken(self):
         """Training steps so far, counted by the optimizers that are checkpointed."""
-        return int(self.optimizers_by_name["student"].iterations)
+        return int(self.optimizers_by_name["student"].iterations.numpy())
 
     def make_train_function(self, force=False):
         """Compiles the stages over the replicas; runs `steps_per_execution` steps at a time.
@@ -167,19 +175,20 @@ class Method(keras.Model):
         """
         if self.train_function is not None and not force:
             return
-        stages = [(start, self.host_loop(self.replicated(step))) for start, step in self.stages()]
-        starts = [start for start, _ in stages[1:]]
-        done = self.steps_taken()
+        starts = [start for start, _ in self.stages()]
+        loops = [self.host_loop(self.replicated(step)) for _, step in self.stages()]
 
         def execute(iterator):
-            nonlocal done
-            _, loop = max((stage for stage in stages if stage[0] <= done), key=lambda s: s[0])
-            ends = [start - done for start in starts if start > done]
-            if self._steps_per_epoch:
-                ends.append(self._steps_per_epoch - done % self._steps_per_epoch)
-            count = min([self.steps_per_execution, *ends])
-            done += count
-            return loop(iterator, count)
+            count = min(self.steps_per_execution, self._left or self.steps_per_execution)
+            while count:
+                stage = sum(start <= self._done for start in starts) - 1
+                until = [start - self._done for start in starts[stage + 1 :]]
+                now = min([count, *until])
+                logs = loops[stage](iterator, now)
+                self._done += now
+                self._left = self._left and self._left - now
+                count -= now
+            return logs
 
         self.train_function = execute
 
@@ -232,6 +241,12 @@ class Method(keras.Model):
     def _get_metrics_result_or_logs(self, logs):
         """The epoch's logs, from the trackers: exact over replicas with unequal last batches."""
         return {name: self.trackers[name].result() for name in logs}
+
+
+def _length(batches):
+    """Batches of a tf.data.Dataset; None where it is endless or not known."""
+    known = int(batches.cardinality()) if isinstance(batches, tf.data.Dataset) else -1
+    return known if known > 0 else None
 
 
 def output_shape(classifier):

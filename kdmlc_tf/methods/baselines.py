@@ -73,7 +73,7 @@ class OfflineKD(KDMLC):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.optimizers_by_name["teacher"].iterations)
+        return super().steps_taken() + int(self.optimizers_by_name["teacher"].iterations.numpy())
 
     def teacher_step(self, batch):
         """The first stage: one step of MLC on the teacher."""

@@ -6,8 +6,9 @@ shows in the clean loss L_M there. With v = ∇_{w'} L_M and w' = w - η u(G), s
 
     ∇_α L_M = -η s (∂G/∂α)ᵀ v
 
-which an outer tape that has recorded G yields as one vector-Jacobian product, exactly: no Hessian,
-no finite differences. Over replicas G, v and ∇_α are averaged as plain tensors between the tapes.
+which an outer tape that has recorded G yields as the gradient of the scalar -η s G·v, exactly: no
+Hessian, no finite differences. Over replicas G, v and ∇_α are averaged as plain tensors between the
+tapes.
 
 Source: METHOD.md, "One training step"; Zheng et al., AAAI 2021, section 3 (one-step look-ahead).
 """
@@ -70,11 +71,16 @@ def meta_gradient(ahead, meta_loss, corrector_weights):
         loss = meta_loss(ahead.weights)
     v = tape.gradient(loss, ahead.weights, unconnected_gradients="zero")
     v = distribution.mean_over_replicas(v)
-    gradient = ahead.tape.gradient(
-        ahead.local_gradient,
-        corrector_weights,
-        output_gradients=[ahead.factor * part for part in v],
-        unconnected_gradients="zero",
-    )
+    # One scalar, -η s G·v with v constant, rather than a list with `output_gradients`: from several
+    # targets a tape may walk back in another order on each replica, and their synchronised batch
+    # norms have to meet in the same one.
+    with ahead.tape:
+        product = tf.add_n(
+            [
+                tf.reduce_sum(part * (ahead.factor * cotangent))
+                for part, cotangent in zip(ahead.local_gradient, v, strict=True)
+            ]
+        )
+    gradient = ahead.tape.gradient(product, corrector_weights, unconnected_gradients="zero")
     gradient = [tf.convert_to_tensor(part) for part in gradient]
     return loss, distribution.mean_over_replicas(gradient)

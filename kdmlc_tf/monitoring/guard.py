@@ -11,7 +11,7 @@ class TrainingStopped(RuntimeError):
 
 
 class NaNGuard(keras.callbacks.Callback):
-    """Stops training as soon as a training loss is NaN or infinite.
+    """Stops training as soon as a loss is NaN or infinite, before the epoch is checkpointed.
 
     Logs are running means over the epoch, which stay NaN once they are, so the step named is the
     first bad one (the first of `steps_per_execution`). Keras hands logs to batch callbacks as
@@ -42,28 +42,19 @@ class NaNGuard(keras.callbacks.Callback):
         self._check(logs, f"at step {last}" if first >= last else f"in steps {first} to {last}")
 
     def on_epoch_end(self, epoch, logs=None):
-        """Checks the losses of the whole epoch."""
+        """Checks the losses of the whole epoch, those on validation and test among them."""
         del epoch
         self._check(logs, "by the end")
 
     def _check(self, logs, when):
-        """Raises TrainingStopped for the first training loss in `logs` that is not finite."""
+        """Raises TrainingStopped for the first loss in `logs` that is not finite."""
         for name, value in (logs or {}).items():
-            if is_training_loss(name) and not math.isfinite(value):
+            if name.endswith("loss") and not math.isfinite(value):
                 raise TrainingStopped(
                     f"{name} became {float(value)} {when} of epoch {self._epoch + 1}. "
                     "Try a lower --learning_rate (a tenth), a lower --corrector_learning_rate, "
                     "and look for NaN in the input."
                 )
-
-
-def is_training_loss(name):
-    """Whether a name in the logs is a loss on what is trained on.
-
-    >>> [is_training_loss(name) for name in ("loss", "student_loss", "val_student_loss")]
-    [True, True, False]
-    """
-    return (name == "loss" or name.endswith("_loss")) and not name.startswith(("val_", "test_"))
 
 
 class CollapseGuard(keras.callbacks.Callback):

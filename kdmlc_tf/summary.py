@@ -1,0 +1,80 @@
+"""What a run tells its user, as text: before training and after it."""
+
+import os
+
+from kdmlc_tf.networks.registry import count_parameters
+
+_INDENT = " " * 10
+
+
+def at_start(run, prepared, method, first_epoch):
+    """What is about to be learned from what, and where it goes."""
+    sizes = ", ".join(f"{n} {name}" for name, n in prepared.describe()["sizes"].items())
+    networks = ", ".join(
+        f"{name} {count_parameters(net):,} parameters" for name, net in method.networks.items()
+    )
+    resumed = f", resumed after epoch {first_epoch}" if first_epoch else ""
+    return (
+        f"Run:      {_shown(run.folder)}{resumed}\n"
+        f"Examples: {sizes}\n"
+        f"Noise:    {run.config.noise_type}; {prepared.noise.realised_rate:.1%} of the noisy "
+        "set's labels are wrong\n"
+        f"{matrix(prepared.noise.realised, prepared.source.class_names)}\n"
+        f"Networks: {networks}"
+    )
+
+
+def matrix(realised, class_names):
+    """The realised noise matrix in percent, a row per true class; of a large one its place.
+
+    Args:
+      realised: float [classes, classes], rows sum to 1.
+      class_names: a name per class.
+    """
+    if len(realised) > 10:
+        return f"{_INDENT}data.json has the realised noise matrix"
+    width = max(len(name) for name in class_names)
+    rows = [
+        f"{_INDENT}{name:>{width}} {' '.join(f'{percent:3.0f}' for percent in row)}"
+        for name, row in zip(class_names, 100 * realised, strict=True)
+    ]
+    head = f"{_INDENT}in percent, rows: true class, columns: given class (exact: data.json)"
+    return "\n".join([head, *rows])
+
+
+def at_end(run, status):
+    """The accuracies, and what to type next."""
+    lines = []
+    rows, selected = run.finished_rows(), run.selected_row()
+    if rows:
+        for what, row in (("last epoch", rows[-1]), ("selected by validation", selected)):
+            scores = ", ".join(
+                f"{name} {row[f'test_{name}_accuracy']:.2%}"
+                for name in ("student", "teacher")
+                if f"test_{name}_accuracy" in row
+            )
+            lines.append(f"Test accuracy, {what} ({int(row['epoch'])}): {scores}")
+    if status == "interrupted":
+        lines.append("Interrupted. Go on with the same command and --resume.")
+    folder = _shown(run.folder)
+    lines.append(f"Watch:    tensorboard --logdir={folder}")
+    if rows:
+        lines.append(f"Evaluate: python -m kdmlc_tf.evaluate --run={folder}")
+    if rows and status != "finished":
+        lines.append(f"Export:   python -m kdmlc_tf.export --run={folder}")
+    return "\n".join(lines)
+
+
+def of_export(path):
+    """Where an exported model is, and how to serve it."""
+    return (
+        f"Exported: {_shown(path)}\n"
+        "Serve:    docker run -p 8501:8501 -e MODEL_NAME=student "
+        f"-v {path.parent.resolve()}:/models/student tensorflow/serving"
+    )
+
+
+def _shown(path):
+    """The path as the user would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
