@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import tempfile
 import typing
 
 from absl import app, flags, logging
@@ -62,6 +63,30 @@ def run(main):
         _exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def import_tensorflow():
+    """Imports TensorFlow and looks for devices, but without the lines it prints where no GPU is.
+
+    They come from its C++ library, before any of its settings can be made. TF_CPP_MIN_LOG_LEVEL=0
+    in the environment lets them through.
+    """
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0":
+        return
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _parse(argv):

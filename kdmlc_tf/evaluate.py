@@ -13,6 +13,7 @@ def main():
     """Prints the result as JSON."""
     if (cli.FLAGS.run is None) == (cli.FLAGS.saved_model is None):
         raise InputError("Give either --run=DIR or --saved_model=DIR.")
+    cli.import_tensorflow()
     result = _of_run() if cli.FLAGS.run else _of_saved_model()
     print(json.dumps(result, indent=2))
 

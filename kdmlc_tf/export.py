@@ -10,6 +10,7 @@ def main():
     """Writes the next version under RUN/export/student and prints its folder."""
     if cli.FLAGS.run is None:
         raise InputError("Give the run to export: --run=DIR.")
+    cli.import_tensorflow()
     from kdmlc_tf import summary
     from kdmlc_tf.run import Run
 

@@ -14,7 +14,8 @@ def main():
       The exit status: 0; 130 after Ctrl-C; 3 where training could not go on.
     """
     config = cli.config_from_flags()
-    # Imported only now: TensorFlow takes seconds, and a wrong flag is told at once.
+    # Only now: TensorFlow takes seconds, and a wrong flag is told at once.
+    cli.import_tensorflow()
     from kdmlc_tf import summary, training
 
     run, method, status = training.train(
