@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 # Looked up on first use, so that `python -m kdmlc_tf.train --help` need not wait for TensorFlow.
 _HOMES = {
+    "Augmentation": "kdmlc_tf.data.pipeline",
     "CleanOnly": "kdmlc_tf.methods.baselines",
     "Config": "kdmlc_tf.config",
     "Corrector": "kdmlc_tf.networks.corrector",

@@ -143,8 +143,8 @@ def training_batches(
     clean_batch_size,
     meta_size,
     preprocessing,
-    augmentation,
     seed,
+    augmentation=Augmentation(),
     first_step=0,
 ):
     """Endless batches; batch number t is the same whether the run started at 0 or at t.
@@ -166,8 +166,8 @@ def training_batches(
       clean_batch_size: clean examples per step, those of the meta batch included.
       meta_size: how many of them form the meta batch.
       preprocessing: `Preprocessing`.
-      augmentation: `Augmentation`.
       seed: int in 0..2³¹ - 1.
+      augmentation: `Augmentation`; default: none.
       first_step: number of the first batch.
 
     Returns:

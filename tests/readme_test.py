@@ -1,0 +1,45 @@
+"""README.md: its library example runs, its commands and files exist."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_library_example_runs_as_it_stands(tmp_path):
+    (example,) = [
+        code for code in re.findall(r"```python\n(.*?)```", TEXT, re.S) if "kdmlc_tf.KDMLC" in code
+    ]
+    (tmp_path / "example.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracies = re.findall(r"val_student_accuracy: ([0-9.]+)", done.stdout)
+    assert float(accuracies[-1]) > 0.7
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
+
+
+def test_files_that_it_names_exist():
+    named = re.findall(r"(?:docs|flags|tools|results)/[\w./-]+\.\w+", TEXT)
+    assert named
+    for name in named:
+        assert (ROOT / name).is_file(), name
+    for target in re.findall(r"^make ([\w-]+)", TEXT, re.M):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
+
+
+def test_flags_that_it_names_exist():
+    from kdmlc_tf.config import Config
+
+    others = {"help", "run", "resume", "overwrite", "saved_model", "logdir", "flagfile"}
+    for flag in re.findall(r"--([a-z_]+)", TEXT):
+        assert flag in others or hasattr(Config, flag), flag
