@@ -1,6 +1,7 @@
 """Runs an experiment of flags/ for several methods and seeds; writes results/NAME.json.
 
     python tools/reproduce.py cifar10_small --data_dir=DIR
+    python tools/reproduce.py cifar10_small --data_dir=DIR --methods="kdmlc,kdmlc --corrector_gate"
 
 Finished cells are not run again, interrupted ones are resumed. The table printed is the
 one that README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
@@ -43,16 +44,20 @@ def _arguments():
     parser.add_argument("experiment", help="name of a file in flags/, without its ending")
     parser.add_argument("--data_dir", help="folder with prepared TensorFlow Datasets")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument(
+        "--methods", default=",".join(METHODS), help="rows: a method each, with flags of its own"
+    )
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     return parser.parse_args()
 
 
 def run_cell(arguments, flagfile, method, seed):
     """The report of one run; train itself resumes, or refuses a run of other settings."""
-    folder = pathlib.Path(arguments.runs) / arguments.experiment / f"{method}-{seed}"
+    name, *flags = shlex.split(method)
+    folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
+    folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
     command = [sys.executable, "-m", "kdmlc_tf.train", f"--flagfile={flagfile}"]
-    command += [f"--method={method}", f"--seed={seed}", f"--run={folder}", "--noexport"]
+    command += [f"--method={name}", *flags, f"--seed={seed}", f"--run={folder}", "--noexport"]
     command += [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
@@ -70,7 +75,7 @@ def summarise(arguments, reports):
     first = next(iter(reports.values()))
     command = f"python tools/reproduce.py {arguments.experiment} --seeds={arguments.seeds}"
     return {
-        "command": f"{command} --methods={arguments.methods} --data_dir=DIR",
+        "command": f"{command} --methods={shlex.quote(arguments.methods)} --data_dir=DIR",
         "date": datetime.date.today().isoformat(),
         "machine": {**first["machine"], "system": platform.platform()},
         "versions": first["versions"],
