@@ -49,16 +49,14 @@ def as_classifier(model):
     if isinstance(outputs, dict) and set(OUTPUTS) <= set(outputs):
         _check_rank(outputs["logits"])
         return model
-    last = _last_layer(model)
-    if isinstance(model, keras.Sequential):
-        inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
-        features = inputs
+    features, logits = _ends(model)
+    _check_rank(logits)
+    inputs = model.inputs[0]
+    if isinstance(model, keras.Sequential):  # its own input may hold the batch size of a call
+        inputs = features = keras.Input(inputs.shape[1:], dtype=inputs.dtype)
         for layer in model.layers[:-1]:
             features = layer(features)
-        logits = last(features)
-    else:
-        inputs, features, logits = model.inputs, last.input, model.outputs[0]
-    _check_rank(logits)
+        logits = model.layers[-1](features)
     if logits.dtype in ("float16", "bfloat16"):
         logits = keras.layers.Activation("linear", dtype="float32")(logits)
     return keras.Model(inputs, {"logits": logits, "features": features}, name=model.name)
@@ -77,7 +75,7 @@ def _symbolic_outputs(model):
     if getattr(model, "inputs", None):
         return model.output
     shape = (model.get_build_config() or {}).get("input_shape")
-    if shape is None:
+    if not (shape and all(size is None or isinstance(size, int) for size in shape)):
         raise ValueError(
             f"`model` must take one tensor of images, and be called once with it before. "
             f"Received: {model.name}."
@@ -85,28 +83,27 @@ def _symbolic_outputs(model):
     return model(keras.KerasTensor((None, *shape[1:]), dtype=precise_dtype()))
 
 
-def _last_layer(model):
-    """The Dense layer that gives the logits; ValueError where there is none."""
-    layers = model.layers
+def _ends(model):
+    """(features, logits): what the last Dense layer takes and gives; ValueError without one."""
     if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             '`model` must give {"logits", "features"}, or be a Sequential or functional model '
             f"with one input and one output. Received: {model.name}."
         )
-    activation = getattr(layers[-1], "activation", None)
-    if isinstance(layers[-1], keras.layers.Softmax) or activation is keras.activations.softmax:
+    # Not model.layers[-1].input: a layer used twice has two, and an operation is no layer.
+    last, call, _ = model.outputs[0]._keras_history
+    activation = getattr(last, "activation", None)
+    if type(last).__name__ == "Softmax" or activation is keras.activations.softmax:
         raise ValueError(
             "`model` must end in logits, not in probabilities: leave out the softmax (in "
             f"keras.applications: classifier_activation=None). Received: {model.name}."
         )
-    if not isinstance(layers[-1], keras.layers.Dense) or (
-        activation is not keras.activations.linear
-    ):
+    if not isinstance(last, keras.layers.Dense) or activation is not keras.activations.linear:
         raise ValueError(
             '`model` must end in a Dense layer without activation, or give {"logits", '
-            f'"features"}} itself. Received: {model.name}, ending in {layers[-1].name}.'
+            f'"features"}} itself. Received: {model.name}, ending in {last.name}.'
         )
-    return layers[-1]
+    return last._inbound_nodes[call].input_tensors[0], model.outputs[0]
 
 
 def _check_rank(logits):

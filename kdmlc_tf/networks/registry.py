@@ -1,10 +1,12 @@
 """Networks by name, for the command line."""
 
+import contextlib
 import difflib
 import functools
 import inspect
 import math
 import os
+import warnings
 
 import keras
 
@@ -105,16 +107,15 @@ def _application(name, input_shape, num_classes, weights):
         options["include_preprocessing"] = False  # the images come normalised
     if weights not in (None, "imagenet") and not os.path.isfile(weights):
         raise InputError(f"The weights of {name} must be a file or imagenet; no file {weights!r}.")
-    inputs = image_input(input_shape)
-    try:
+    with _explained(
+        f"{name} cannot be built for inputs of shape {input_shape} with weights={weights}"
+    ):
         backbone = constructor(weights=weights, **options)
-    except Exception as error:  # Keras raises plain Exception where a download fails
-        raise InputError(
-            f"{name} cannot be built for inputs of shape {input_shape} with weights={weights}: "
-            f"{' '.join(str(error).split()).rstrip('.')}."
-        ) from error
+    inputs = images = image_input(input_shape)
+    if isinstance(backbone.layers[1], keras.layers.Rescaling):  # EfficientNet's own 1/255
+        images = keras.layers.Rescaling(1 / backbone.layers[1].scale)(images)
     return classifier(
-        inputs, backbone(inputs), num_classes=num_classes, name=constructor.__name__.lower()
+        inputs, backbone(images), num_classes=num_classes, name=constructor.__name__.lower()
     )
 
 
@@ -139,9 +140,18 @@ def _load(model, name, weights):
     """Reads a weights file into `model`; InputError where it does not fit."""
     if not os.path.isfile(weights):
         raise InputError(f"The weights of {name} must be a file; there is no file {weights!r}.")
-    try:
+    with _explained(f"The weights in {weights!r} do not fit {name}"):
         model.load_weights(weights)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(
-            f"The weights in {weights!r} do not fit {name}: {' '.join(str(error).split())}"
-        ) from error
+
+
+@contextlib.contextmanager
+def _explained(problem):
+    """Makes Keras' errors an InputError: `problem` and the first sentence of what Keras says."""
+    try:
+        with warnings.catch_warnings():
+            # One per layer, before Keras refuses the whole file.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
+            yield
+    except Exception as error:  # Keras raises plain Exception where a download fails
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise InputError(f"{problem}: {reason}.") from error
