@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kdmlc_tf.data import noise, pipeline, sources, splits
+from kdmlc_tf.data import faults, noise, pipeline, sources, splits
 from kdmlc_tf.errors import InputError
 
 
@@ -13,11 +13,13 @@ class Prepared:
     """What a run learns from and is judged on.
 
     Attributes:
-      source: the data set with its true labels.
+      source: the data set with its true labels, less what was skipped.
       splits: indices of the noisy, clean and validation sets into the training set.
       noise: the whole training set's noisy labels; realised matrix and rate of the noisy set.
       preprocessing: normalisation, measured on the noisy set's images.
       augmentation: what is done to training images.
+      skipped: the `faults.Fault`s left out of `source`, with their places in the whole data set.
+      absent_classes: names of the classes of which the clean set has no example.
     """
 
     source: sources.Source
@@ -25,6 +27,8 @@ class Prepared:
     noise: noise.NoisyLabels
     preprocessing: pipeline.Preprocessing
     augmentation: pipeline.Augmentation
+    skipped: tuple = ()
+    absent_classes: tuple = ()
 
     def noisy(self):
         """(images, noisy labels) of the noisy set."""
@@ -64,6 +68,11 @@ class Prepared:
                 "wanted": None if wanted is None else wanted.tolist(),
                 "realised": self.noise.realised.tolist(),
             },
+            "bad_input": {
+                "count": len(self.skipped),
+                "skipped": [dataclasses.asdict(fault) for fault in self.skipped],
+                "absent_classes": list(self.absent_classes),
+            },
         }
 
 
@@ -77,10 +86,16 @@ def prepare(config):
       Prepared.
 
     Raises:
-      InputError: the data set cannot be had, or the settings do not suit it.
+      InputError: the data set cannot be had, has faults that are refused, or the settings do
+        not suit it.
     """
-    noise.parse_noise_type(config.noise_type)  # A mistake is told before the data are decoded.
-    source = sources.load(config.dataset, data_dir=config.data_dir)
+    # A mistake is told before the data are decoded.
+    kind, argument = noise.parse_noise_type(config.noise_type)
+    source, skipped = faults.usable(
+        sources.load(config.dataset, data_dir=config.data_dir),
+        config.bad_input,
+        human_key=argument if kind == "human" else None,
+    )
     labels = source.train_labels
     parts = splits.make_splits(
         labels,
@@ -91,6 +106,7 @@ def prepare(config):
         seed=config.seed,
     )
     _check_batches(config, parts)
+    absent = faults.absent_classes(labels[parts.clean], source.class_names, config.bad_input)
     corrupted = noise.corrupt(
         labels,
         noise_type=config.noise_type,
@@ -120,6 +136,8 @@ def prepare(config):
             cutout=config.cutout,
             strong_view=config.strong_view,
         ),
+        skipped=tuple(skipped),
+        absent_classes=tuple(absent),
     )
 
 

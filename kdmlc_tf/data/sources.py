@@ -1,11 +1,13 @@
 """Data sets by name, as arrays in memory: images, true labels, human labels where there are any."""
 
+import contextlib
 import dataclasses
 import threading
 import urllib.error
 import urllib.request
 
 import numpy as np
+from absl import logging
 
 from kdmlc_tf.errors import InputError
 
@@ -60,6 +62,8 @@ class Source:
       class_names: one name per class.
       human_labels: key -> int32 [n], labels given by people to the training images; often empty.
       superclasses: int32 [num_classes], the coarse class of each class, or None.
+      unreadable: split -> {index: reason}, images that could not be decoded; these are all 0.
+        No label or pixel is judged here: see `faults`.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Source:
     class_names: tuple
     human_labels: dict = dataclasses.field(default_factory=dict)
     superclasses: np.ndarray | None = None
+    unreadable: dict = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self):
@@ -80,6 +85,17 @@ class Source:
     def input_shape(self):
         """The shape of one example, without the batch: (h, w, c) or (features,)."""
         return tuple(self.train_images.shape[1:])
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    """Context in which absl logs errors only: TFDS warns of its own deprecated parts."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def load(name, *, data_dir=None):
@@ -100,7 +116,10 @@ def load(name, *, data_dir=None):
     """
     if name not in NAMES:
         raise InputError(f"There is no data set {name!r}. Known: {', '.join(NAMES)}.")
-    return _digits() if name == "digits" else _from_tfds(name, data_dir)
+    if name == "digits":
+        return _digits()
+    with _without_warnings():
+        return _from_tfds(name, data_dir)
 
 
 def _digits():
@@ -135,56 +154,108 @@ def _from_tfds(name, data_dir):
     if not builder.is_prepared():
         _download(builder, name)
     try:
-        train, test = _read(builder, "train"), _read(builder, "test")
+        (train, bad_train), (test, bad_test) = (_columns(builder, s) for s in ("train", "test"))
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         reason = error.__class__.__name__ if isinstance(error, tf.errors.OpError) else error
         raise InputError(
             f"The prepared data set {name} in {builder.data_path} cannot be read "
-            f"({_first_line(reason)}); prepare it again."
+            f"({_damaged_file(builder)}{_first_line(reason)}); prepare it again."
         ) from error
-    return _assemble(name, builder.info.features["label"].names, train, test)
+    source = _assemble(name, builder.info.features["label"].names, train, test)
+    return dataclasses.replace(source, unreadable={"train": bad_train, "test": bad_test})
 
 
 def _assemble(name, feature_names, train, test):
-    """A `Source` from the columns that `_read` gives for the two splits."""
+    """A `Source` from the columns that `_columns` gives for the two splits."""
     human = {
-        key: train[column].astype(np.int32)
+        key: _int32(train[column])
         for key, column in _HUMAN_KEYS.get(name, {}).items()
         if column in train
     }
     superclasses = None
     if "coarse_label" in train:
         superclasses = np.zeros(len(feature_names), np.int32)
-        superclasses[train["label"]] = train["coarse_label"]
+        classes = (train["label"] >= 0) & (train["label"] < len(feature_names))
+        superclasses[train["label"][classes]] = train["coarse_label"][classes]
     # CIFAR-10N's builder declares numbers only; its classes are CIFAR-10's.
     if name == "cifar10_n" and feature_names[0].isdigit():
         feature_names = _CIFAR10_CLASSES
     return Source(
         name=name,
         train_images=train["image"],
-        train_labels=train["label"].astype(np.int32),
+        train_labels=_int32(train["label"]),
         test_images=test["image"],
-        test_labels=test["label"].astype(np.int32),
+        test_labels=_int32(test["label"]),
         class_names=tuple(feature_names),
         human_labels=human,
         superclasses=superclasses,
     )
 
 
-def _read(builder, split):
+def _int32(labels):
+    """Labels as int32; one that does not fit stays outside every class and is not wrapped."""
+    limits = np.iinfo(np.int32)
+    return np.clip(labels, limits.min, limits.max).astype(np.int32)
+
+
+def _columns(builder, split):
+    """({feature: array [n, ...]}, {index: reason} of the images that cannot be decoded)."""
+    import tensorflow as tf
+
+    try:
+        return _read(builder, split), {}
+    except tf.errors.InvalidArgumentError:
+        # Some image, probably; only now is it worth the time to look at each one by itself.
+        columns = _read(builder, split, decode=False)
+    images, bad = _decoded(columns["image"], builder.info.features["image"])
+    names = {i: columns["id"][i].decode() + " " if "id" in columns else "" for i in bad}
+    reasons = {i: f"image {name}cannot be decoded" for i, name in names.items()}
+    return {**columns, "image": images}, reasons
+
+
+def _decoded(encoded, feature):
+    """(images uint8 [n, ...], indices of those that cannot be decoded, which stay 0)."""
+    import tensorflow as tf
+
+    images, bad = np.zeros((len(encoded), *feature.shape), np.uint8), []
+    for index, data in enumerate(encoded):
+        try:
+            images[index] = feature.decode_example(data)
+        except (tf.errors.InvalidArgumentError, ValueError):
+            bad.append(index)
+    return images, bad
+
+
+def _damaged_file(builder):
+    """The first file of a prepared set that cannot be read through, as text; "" if all can."""
+    import tensorflow as tf
+
+    for info in builder.info.splits.values():
+        for path in info.filepaths:
+            try:
+                for _ in tf.data.TFRecordDataset(str(path)):
+                    pass
+            except tf.errors.OpError:
+                return f"{path.name}: "
+    return ""
+
+
+def _read(builder, split, *, decode=True):
     """{feature: array [n, ...]} of a split, sorted by "id" where there is one, else in file order.
 
-    File order depends on how the folder was written; the ids do not.
+    File order depends on how the folder was written; the ids do not. Without `decode`, images
+    are [n] encoded bytes.
     """
     import tensorflow_datasets as tfds
 
     wanted = ("id", "image", "label", "coarse_label", *_HUMAN_KEYS.get(builder.name, {}).values())
     known = {key: True for key in wanted if key in builder.info.features}
+    raw = {} if decode else {"image": tfds.decode.SkipDecoding()}
     dataset = builder.as_dataset(
         split=split,
         shuffle_files=False,
         batch_size=_READ_BATCH,
-        decoders=tfds.decode.PartialDecoding(known),
+        decoders=tfds.decode.PartialDecoding(known, decoders=raw),
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     size = builder.info.splits[split].num_examples

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdmlc_tf.data import sources
+from kdmlc_tf.data import faults, sources
 from kdmlc_tf.errors import InputError
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -127,6 +127,27 @@ def test_a_folder_without_ids_is_read_in_file_order(tmp_path):
 
 
 def test_superclasses_come_with_cifar100(tmp_path):
+    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path))
+    np.testing.assert_array_equal(source.superclasses, np.arange(100) // 5)
+    assert source.num_classes == 100 and source.unreadable == {"train": {}, "test": {}}
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one byte changed", "missing"])
+def test_damaged_files_are_refused_and_named(human_folder, damage):
+    path = next((human_folder / "cifar10_n" / "1.0.4").glob("*train*00001*"))
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut short":
+        path.write_bytes(content[:100])
+    else:
+        path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+    with pytest.raises(InputError, match=f"cannot be read .{path.name}: .* prepare it again"):
+        sources.load("cifar10_n", data_dir=str(human_folder))
+
+
+def cifar100_folder(folder, **changes):
+    """A hundred CIFAR-100 examples, out of order; `changes`: feature -> {number: other value}."""
     import tensorflow_datasets as tfds
 
     features = {
@@ -144,17 +165,33 @@ def test_superclasses_come_with_cifar100(tmp_path):
         }
         for i in range(100)
     ]
-    write_prepared(tmp_path, "cifar100", "3.0.2", features, {"train": rows, "test": rows[:3]})
-    source = sources.load("cifar100", data_dir=str(tmp_path))
-    np.testing.assert_array_equal(source.superclasses, np.arange(100) // 5)
-    assert source.num_classes == 100
+    for feature, values in changes.items():
+        for i, value in values.items():
+            rows[i][feature] = value
+    rows = [rows[i] for i in np.random.default_rng(1).permutation(100)]
+    write_prepared(folder, "cifar100", "3.0.2", features, {"train": rows, "test": rows[:3]})
+    return str(folder)
 
 
-def test_damaged_files_are_refused(human_folder):
-    path = next((human_folder / "cifar10_n" / "1.0.4").glob("*train*00000*"))
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match="cannot be read .* prepare it again"):
-        sources.load("cifar10_n", data_dir=str(human_folder))
+def test_images_that_cannot_be_decoded_are_named_and_the_others_kept(tmp_path):
+    png = image(9, (32, 32, 3))
+    bad = {3: b"", 17: b"no image", 40: png[: len(png) // 2], 99: image(9, (1, 1, 3))}
+    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path, image=bad))
+    assert source.unreadable["train"] == {
+        i: f"image train_{i:05d} cannot be decoded" for i in sorted(bad)
+    }
+    expected = np.where(np.isin(np.arange(100), list(bad)), 0, np.arange(100))
+    np.testing.assert_array_equal(source.train_images[:, 31, 31, 2], expected)
+    np.testing.assert_array_equal(source.train_labels, np.arange(100))
+
+
+def test_labels_outside_the_classes_stay_outside_and_move_no_superclass(tmp_path):
+    bad = {3: -1, 17: 100, 40: 2**32 + 5}
+    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path, label=bad))
+    np.testing.assert_array_equal(source.train_labels[[3, 17, 40]], [-1, 100, 2**31 - 1])
+    assert [fault.index for fault in faults.find(source, splits=("train",))] == [3, 17, 40]
+    known = np.setdiff1d(np.arange(100), list(bad))
+    np.testing.assert_array_equal(source.superclasses[known], known // 5)
 
 
 def test_without_internet_the_error_comes_at_once_and_nothing_is_written(tmp_path, monkeypatch):
