@@ -7,7 +7,7 @@ from kdmlc_tf.methods.baselines import CleanOnly, CrossEntropy, OfflineKD
 from kdmlc_tf.methods.kdmlc import KDMLC
 from kdmlc_tf.methods.mlc import MLC
 from kdmlc_tf.methods.sgd import SGD
-from kdmlc_tf.networks import registry
+from kdmlc_tf.networks import precision, registry
 from kdmlc_tf.networks.corrector import Corrector
 
 _ROLES = ("student", "teacher", "corrector")
@@ -91,13 +91,14 @@ class Builder:
 
     def network(self, role):
         """The classifier for "teacher" or "student"."""
-        return registry.build(
-            getattr(self.config, role),
-            input_shape=self.input_shape,
-            num_classes=self.num_classes,
-            seed=self.seed(role),
-            weights=getattr(self.config, f"{role}_weights"),
-        )
+        with precision.dtype_policy(self.config.precision):
+            return registry.build(
+                getattr(self.config, role),
+                input_shape=self.input_shape,
+                num_classes=self.num_classes,
+                seed=self.seed(role),
+                weights=getattr(self.config, f"{role}_weights"),
+            )
 
     def corrector(self, network):
         """A built corrector for a classifier's features."""

@@ -1,11 +1,14 @@
 """What every method shares: named networks, one optimizer each, metrics, Keras' `fit` mended."""
 
+import itertools
+
 import keras
 import tensorflow as tf
 
 from kdmlc_tf import distribution
-from kdmlc_tf.methods import losses
+from kdmlc_tf.methods import compiling, losses, scaling
 from kdmlc_tf.networks.classifier import as_classifier
+from kdmlc_tf.networks.precision import computes_in_float16
 
 
 class Method(keras.Model):
@@ -78,6 +81,9 @@ class Method(keras.Model):
     def compile_networks(self, optimizers, **kwargs):
         """Compiles with one optimizer per network, by name.
 
+        Where a classifier computes in float16, every optimizer gets loss scaling, the corrector's
+        too: its gradient passes through that classifier.
+
         Args:
           optimizers: dict name -> Keras optimizer, for exactly the networks that learn.
           **kwargs: `keras.Model.compile`'s `run_eagerly`, `jit_compile`, `steps_per_execution`.
@@ -89,6 +95,8 @@ class Method(keras.Model):
         optimizers = {name: keras.optimizers.get(given) for name, given in optimizers.items()}
         if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
             raise ValueError("Each network needs an optimizer of its own; one was given twice.")
+        if any(computes_in_float16(network) for network in self.classifiers.values()):
+            optimizers = {name: scaling.scaled(given) for name, given in optimizers.items()}
         super().compile(optimizer=optimizers["student"], auto_scale_loss=False, **kwargs)
         self.optimizers_by_name = optimizers
         with self.distribute_strategy.scope():
@@ -107,19 +115,21 @@ class Method(keras.Model):
         """The trackers that `fit` and `evaluate` reset."""
         return list(self.trackers.values())
 
-    def track(self, values):
+    def track(self, values, weights=None):
         """Adds a batch's values to the trackers; returns their running means as logs.
 
         Args:
           values: dict name -> tensor, a scalar or [b].
+          weights: [b], what each example counts; default: all the same.
         """
         for name, value in values.items():
-            self.trackers[name].update_state(value)
+            self.trackers[name].update_state(value, sample_weight=weights)
         return {name: self.trackers[name].result() for name in values}
 
     def apply_mean(self, name, gradients):
         """Steps network `name` along the mean over replicas of `gradients`.
 
+        They are those of the optimizer's `scale_loss` of the loss, which `apply` expects.
         Keras' `apply` sums over replicas, hence the division; gradients that are equal on all
         replicas come out as they are.
         """
@@ -129,16 +139,24 @@ class Method(keras.Model):
         network = self.networks[name]
         self.optimizers_by_name[name].apply(gradients, network.trainable_variables)
 
+    def state(self):
+        """Every variable that training changes: of the networks, then of the optimizers."""
+        parts = [*self.networks.values(), *self.optimizers_by_name.values()]
+        return [variable for part in parts for variable in part.variables]
+
     def test_step(self, batch):
-        """Loss (cross-entropy, nats) and accuracy of every classifier on (images, labels)."""
-        images, labels = batch[:2]
+        """Loss (cross-entropy, nats) and accuracy of every classifier on (images, labels).
+
+        A third part of the batch, if there is one, is what each example counts: 0 or 1.
+        """
+        images, labels, weights = (*batch, None)[:3]
         values = {}
         for name, network in self.classifiers.items():
             logits = network(images, training=False)["logits"]
             targets = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
             values[f"{name}_loss"] = losses.cross_entropy(targets, logits)
             values[f"{name}_accuracy"] = accuracy(logits, labels)
-        return self.track(values)
+        return self.track(values, weights)
 
     # What Keras' own `fit` does not do over replicas: see `make_train_function`.
 
@@ -146,6 +164,9 @@ class Method(keras.Model):
         """Keras' `fit`, counting steps so that `steps_per_execution` overruns no epoch.
 
         `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles.
+
+        Raises:
+          InputError: XLA was to compile the step and cannot.
         """
         kwargs.setdefault("shuffle", False)
         length = kwargs.get("steps_per_epoch") or _length(x)
@@ -153,7 +174,8 @@ class Method(keras.Model):
             on_epoch_begin=lambda epoch, logs: self._start_epoch(length)
         )
         kwargs["callbacks"] = [counter, *(kwargs.get("callbacks") or [])]
-        return super().fit(x, *args, **kwargs)
+        with compiling.explained(self.jit_compile):
+            return super().fit(x, *args, **kwargs)
 
     def _start_epoch(self, length):
         self._done, self._left = self.steps_taken(), length
@@ -193,11 +215,20 @@ class Method(keras.Model):
         self.train_function = execute
 
     def make_test_function(self, force=False):
-        """Compiles `test_step` over the replicas."""
-        if self.test_function is None or force:
-            step = self.replicated(self.test_step)
-            compiled = step if self.run_eagerly else tf.function(step, reduce_retracing=True)
-            self.test_function = lambda iterator: compiled(next(iterator))
+        """Compiles `test_step` over the replicas; each call takes `steps_per_execution` batches."""
+        if self.test_function is not None and not force:
+            return
+        step = self.replicated(self.test_step)
+        compiled = step if self.run_eagerly else tf.function(step, reduce_retracing=True)
+
+        def execute(iterator):
+            logs = compiled(next(iterator))
+            # Keras counts on so many batches; the last call finds fewer.
+            for batch in itertools.islice(iterator, self.steps_per_execution - 1):
+                logs = compiled(batch)
+            return logs
+
+        self.test_function = execute
 
     def replicated(self, step):
         """A function (batch of every replica) -> logs, means over the replicas."""
@@ -206,11 +237,17 @@ class Method(keras.Model):
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
         def run(batch):
-            logs = strategy.run(step, args=(batch,))
-            return {
-                name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-                for name, value in logs.items()
-            }
+            names = []
+
+            def stacked(batch):
+                logs = step(batch)
+                names[:] = logs
+                return tf.stack(list(logs.values()))
+
+            # One reduction for all logs: over workers each costs a round trip.
+            logs = strategy.run(stacked, args=(batch,))
+            means = strategy.reduce(tf.distribute.ReduceOp.MEAN, logs, axis=None)
+            return dict(zip(names, tf.unstack(means), strict=True))
 
         return run
 

@@ -36,7 +36,8 @@ class CrossEntropy(Method):
             logits = student(images, training=True)["logits"]
             targets = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
             loss = tf.reduce_mean(losses.cross_entropy(targets, logits))
-        self.apply_mean("student", tape.gradient(loss, student.trainable_variables))
+            scaled = self.optimizers_by_name["student"].scale_loss(loss)
+        self.apply_mean("student", tape.gradient(scaled, student.trainable_variables))
         return self.track({"student_loss": loss, "student_accuracy": accuracy(logits, labels)})
 
 

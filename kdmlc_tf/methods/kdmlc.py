@@ -88,7 +88,8 @@ class KDMLC(MLC):
         with tf.GradientTape() as tape:
             logits = student(images, training=True)["logits"]
             loss = self.student_loss(tf.stop_gradient(targets), teacher_logits, logits)
-        self.apply_mean("student", tape.gradient(loss, student.trainable_variables))
+            scaled = self.optimizers_by_name["student"].scale_loss(loss)
+        self.apply_mean("student", tape.gradient(scaled, student.trainable_variables))
         return {
             "student_loss": loss,
             "student_accuracy": accuracy(logits[:num_noisy], labels),

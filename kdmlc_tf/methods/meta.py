@@ -6,7 +6,7 @@ shows in the clean loss L_M there. With v = ∇_{w'} L_M and w' = w - η u(G), s
 
     ∇_α L_M = -η s (∂G/∂α)ᵀ v
 
-which an outer tape that has recorded G yields as the gradient of the scalar -η s G·v, exactly: no
+which an outer tape that has recorded G yields as the gradient of the scalar G·v, exactly: no
 Hessian, no finite differences. Over replicas G, v and ∇_α are averaged as plain tensors between the
 tapes.
 
@@ -25,11 +25,11 @@ class LookAhead(typing.NamedTuple):
     """Where one step of the optimizer would lead, and what its tape needs to differentiate it."""
 
     loss: tf.Tensor  # L_T, a scalar of this replica
-    gradient: list  # G, averaged over replicas
+    gradient: list  # S G, averaged over replicas; S is the optimizer's loss scale, or 1
     weights: list  # w'(α)
-    factor: tf.Tensor  # dw'/dG = -η s, a scalar
-    tape: tf.GradientTape  # recorded how the local G depends on α
-    local_gradient: list  # G of this replica, as on the tape
+    factor: tf.Tensor  # dw'/d(S G) = -η s / S, a scalar
+    tape: tf.GradientTape  # recorded how the local S G depends on α
+    local_gradient: list  # S G of this replica, as on the tape
     outputs: typing.Any  # what `inner_loss` returned beside the loss
 
 
@@ -49,38 +49,47 @@ def look_ahead(inner_loss, weights, optimizer):
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(weights)
             loss, outputs = inner_loss(weights)
-        local_gradient = inner.gradient(loss, weights, unconnected_gradients="zero")
+            scaled = optimizer.scale_loss(loss)
+        local_gradient = inner.gradient(scaled, weights, unconnected_gradients="zero")
     gradient = distribution.mean_over_replicas(local_gradient)
     ahead, factor = sgd.lookahead(optimizer, gradient, weights)
     return LookAhead(loss, gradient, ahead, factor, outer, local_gradient, outputs)
 
 
-def meta_gradient(ahead, meta_loss, corrector_weights):
+def meta_gradient(ahead, meta_loss, corrector_weights, *, scale=1.0):
     """The gradient of the meta loss at w'(α) with respect to α.
+
+    Fit for networks that compute in float16: v comes from `scale` L_M, and (∂G/∂α)ᵀ v is linear in
+    v, hence taken from v / |v|, which neither underflows nor overflows. What is left, |v|, η and
+    1/S, comes in afterwards, in the weights' own precision.
 
     Args:
       ahead: what `look_ahead` returned; its tape is used up.
       meta_loss: callable (weights) -> L_M, this replica's scalar clean loss at those weights.
       corrector_weights: α, the variables that `inner_loss` read.
+      scale: the loss scale of the corrector's optimizer.
 
     Returns:
-      (L_M of this replica, ∇_α L_M averaged over replicas: a list of tensors shaped as α).
+      (L_M of this replica, `scale` ∇_α L_M averaged over replicas: a list of tensors shaped as α).
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(ahead.weights)
         loss = meta_loss(ahead.weights)
-    v = tape.gradient(loss, ahead.weights, unconnected_gradients="zero")
+        scaled = scale * loss
+    v = tape.gradient(scaled, ahead.weights, unconnected_gradients="zero")
     v = distribution.mean_over_replicas(v)
-    # One scalar, -η s G·v with v constant, rather than a list with `output_gradients`: from several
-    # targets a tape may walk back in another order on each replica, and their synchronised batch
-    # norms have to meet in the same one.
+    norm = tf.linalg.global_norm(v)
+    direction = [tf.math.divide_no_nan(part, norm) for part in v]
+    # One scalar, S G·v / |v| with v constant, rather than a list with `output_gradients`: from
+    # several targets a tape may walk back in another order on each replica, and their synchronised
+    # batch norms have to meet in the same one.
     with ahead.tape:
         product = tf.add_n(
             [
-                tf.reduce_sum(part * (ahead.factor * cotangent))
-                for part, cotangent in zip(ahead.local_gradient, v, strict=True)
+                tf.reduce_sum(part * cotangent)
+                for part, cotangent in zip(ahead.local_gradient, direction, strict=True)
             ]
         )
     gradient = ahead.tape.gradient(product, corrector_weights, unconnected_gradients="zero")
-    gradient = [tf.convert_to_tensor(part) for part in gradient]
+    gradient = [ahead.factor * norm * part for part in gradient]
     return loss, distribution.mean_over_replicas(gradient)

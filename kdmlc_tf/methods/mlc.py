@@ -65,6 +65,7 @@ class MLC(Method):
             ahead,
             lambda w: self.clean_loss(w, meta_batch),
             [variable.value for variable in self.corrector.trainable_variables],
+            scale=self.optimizers_by_name["corrector"].scale_loss(1.0),
         )
         self.apply_mean("corrector", gradient)
 

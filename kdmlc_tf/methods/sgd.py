@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kdmlc_tf.methods import scaling
+
 
 def momentum_step(gradient, weight, velocity, *, rate, momentum, nesterov, l2):
     """One step of SGD on one weight; nothing is assigned.
@@ -86,6 +88,7 @@ def _hyperparameters(optimizer):
 
 def check_looks_ahead(optimizer):
     """Raises ValueError unless `lookahead` states `optimizer`'s step exactly."""
+    optimizer = scaling.unscaled(optimizer)
     altered = [
         name
         for name in (
@@ -109,27 +112,36 @@ def check_looks_ahead(optimizer):
 def lookahead(optimizer, gradients, weights):
     """The weights after one step of `optimizer`, which assigns nothing.
 
-        w' = w - η u(G);   dw'/dG = -η s   with s = 1, or 1 + μ for Nesterov
+        w' = w - η u(G);   dw'/d(S G) = -η s / S   with s = 1, or 1 + μ for Nesterov
+
+    A step that loss scaling skips, because S G overflowed, leads to w' = w.
 
     Args:
-      optimizer: a built `keras.optimizers.SGD` or `SGD`.
-      gradients: G, tensors in the order of the variables that the optimizer was built with.
+      optimizer: a built `keras.optimizers.SGD` or `SGD`, or one of them within loss scaling.
+      gradients: S G, as `optimizer.apply` takes them: of the loss times the loss scale S, which is
+        1 without loss scaling; in the order of the variables that the optimizer was built with.
       weights: w, tensors of the same shapes.
 
     Returns:
-      (w', -η s): the weights looked ahead to, a list of tensors; and the factor by which they
-      depend on G, a scalar tensor.
+      (w', -η s / S): the weights looked ahead to, a list of tensors; and the factor by which they
+      depend on S G, a scalar tensor.
 
     Source: METHOD.md, phase 1.
     """
+    inner = scaling.unscaled(optimizer)
     dtype = weights[0].dtype
-    rate = _scalar(optimizer.learning_rate, dtype)
-    shrink = 1 - rate * _scalar(optimizer.weight_decay or 0.0, dtype)
-    hyperparameters = _hyperparameters(optimizer)
-    slots = optimizer.momentums or [None] * len(weights)
+    scale = _scalar(optimizer.scale_loss(1.0), dtype)
+    rate = _scalar(inner.learning_rate, dtype)
+    shrink = 1 - rate * _scalar(inner.weight_decay or 0.0, dtype)
+    hyperparameters = _hyperparameters(inner)
+    slots = inner.momentums or [None] * len(weights)
     ahead = []
     for gradient, weight, slot in zip(gradients, weights, slots, strict=True):
         velocity = tf.zeros_like(weight) if slot is None else slot.value
+        gradient = gradient / scale
         ahead.append(momentum_step(gradient, shrink * weight, velocity, **hyperparameters)[0])
-    sensitivity = 1 + optimizer.momentum if optimizer.nesterov else 1
-    return ahead, -rate * sensitivity
+    if inner is not optimizer:
+        taken = scaling.all_finite(gradients)
+        ahead = [tf.where(taken, *either) for either in zip(ahead, weights, strict=True)]
+    sensitivity = 1 + inner.momentum if inner.nesterov else 1
+    return ahead, -rate * sensitivity / scale
