@@ -40,9 +40,15 @@ class Checkpoints:
         partial = self.folder / f".partial-{epoch:04d}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _checkpoint(method).write(str(partial / "state"))
+        try:
+            _checkpoint(method).write(str(partial / "state"))
+            _flush(*partial.iterdir(), partial)
+        except (OSError, tf.errors.OpError):
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
+        _flush(self.folder)
         for old in set(self.epochs()) - {*self.epochs()[-2:], *keep}:
             shutil.rmtree(self.folder / f"epoch-{old:04d}")
 
@@ -98,6 +104,16 @@ class SaveEachEpoch(keras.callbacks.Callback):
         """Saves the state."""
         del logs
         self.checkpoints.save(self.model, epoch + 1, keep={self.selected_epoch()})
+
+
+def _flush(*paths):
+    """Waits until files and folders are on the disk: a machine may stop at any moment as well."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _checkpoint(method):

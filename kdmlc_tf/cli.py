@@ -65,11 +65,14 @@ def run(main):
         sys.exit(130)
 
 
-def import_tensorflow():
+def import_tensorflow(config=None):
     """Imports TensorFlow and looks for devices, but without the lines it prints where no GPU is.
 
     They come from its C++ library, before any of its settings can be made. TF_CPP_MIN_LOG_LEVEL=0
     in the environment lets them through.
+
+    Args:
+      config: the Config to train; its strategy connects workers, which must come first of all.
     """
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0":
         return
@@ -80,6 +83,12 @@ def import_tensorflow():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            if config is not None:
+                from kdmlc_tf import distribution
+
+                distribution.make_strategy(config.strategy, config.tpu)
+        except InputError:
+            raise
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

@@ -6,6 +6,8 @@ import json
 from kdmlc_tf.errors import InputError
 
 METHODS = ("kdmlc", "mlc", "ce", "clean_only", "offline_kd")
+STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # names of Keras' dtype policies
 
 
 def _setting(default, help, **limits):  # pylint: disable=redefined-builtin
@@ -25,6 +27,13 @@ class Config:
     dataset: str = _setting("cifar10", "Data set, by name.")
     data_dir: str | None = _setting(
         None, "Folder with prepared TensorFlow Datasets; default: TFDS's own."
+    )
+    bad_input: str = _setting(
+        "refuse",
+        "What to do with examples that cannot be used, e.g. a label outside the classes, NaN, an "
+        "image that cannot be decoded, or with a class of which the clean set has no example: "
+        "refuse the run, or skip them and say so.",
+        choices=("refuse", "skip"),
     )
     noise: float = _setting(0.8, "Noise rate ρ; read together with --noise_type.", low=0, high=1)
     noise_type: str = _setting(
@@ -95,13 +104,36 @@ class Config:
     )
 
     # How it runs.
+    strategy: str = _setting(
+        "default",
+        "What the run is spread over: default (one device), mirrored (this machine's GPUs), "
+        "multi_worker (the machines of TF_CONFIG), tpu.",
+        choices=STRATEGIES,
+    )
+    tpu: str | None = _setting(None, "Name or address of the TPU for --strategy=tpu.")
+    deterministic: bool = _setting(
+        True,
+        "The same bits at every run: operations one at a time, each a deterministic one. "
+        "--nodeterministic may be faster.",
+    )
     steps_per_execution: int = _setting(1, "Steps per call of the compiled function.", low=1)
-    jit_compile: bool = _setting(False, "Compile the step with XLA.")
+    jit_compile: bool = _setting(
+        False, "Compile the step with XLA; on one device (a TPU does so by itself)."
+    )
+    precision: str = _setting(
+        "float32",
+        "What the classifiers compute in: float32, mixed_bfloat16, or mixed_float16 (with loss "
+        "scaling). Weights, logits and the corrector are float32 in each.",
+        choices=PRECISIONS,
+    )
 
     def validate(self):
         """Returns self; raises InputError for the first setting outside its range."""
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        if self.jit_compile and self.strategy != "default":
+            why = "it compiles by itself" if self.strategy == "tpu" else "XLA takes one device only"
+            raise InputError(f"Leave out --jit_compile with --strategy={self.strategy}: {why}.")
         self.milestone_epochs()
         return self
 

@@ -20,12 +20,14 @@ def main():
 
 def _of_run():
     """Accuracy and loss (cross-entropy, nats) of every classifier of the run on the test set."""
-    from kdmlc_tf.data import pipeline, sources
+    from kdmlc_tf.data import faults, pipeline, sources
     from kdmlc_tf.run import Run
 
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
     source = sources.load(run.config.dataset, data_dir=cli.FLAGS.data_dir or run.config.data_dir)
+    policy = cli.FLAGS.bad_input or run.config.bad_input
+    source, skipped = faults.usable(source, policy, splits=("test",))
     batches = pipeline.evaluation_batches(
         source.test_images,
         source.test_labels,
@@ -33,19 +35,22 @@ def _of_run():
         preprocessing=pipeline.Preprocessing.from_dict(run.data()["preprocessing"]),
     )
     scores = method.evaluate(batches, verbose=0, return_dict=True)
-    return {"run": str(run.folder), "epoch": epoch, "examples": len(source.test_labels), **scores}
+    counts = {"examples": len(source.test_labels), "skipped": len(skipped)}
+    return {"run": str(run.folder), "epoch": epoch, **counts, **scores}
 
 
 def _of_saved_model():
     """Accuracy of an exported model on the test set, called as a server would."""
-    from kdmlc_tf.data import sources
+    from kdmlc_tf.data import faults, sources
     from kdmlc_tf.serving.evaluation import evaluate_saved_model, version_folder
 
     version_folder(cli.FLAGS.saved_model)
     name, data_dir = _dataset(pathlib.Path(cli.FLAGS.saved_model).resolve())
     source = sources.load(name, data_dir=cli.FLAGS.data_dir or data_dir)
+    source, skipped = faults.usable(source, cli.FLAGS.bad_input or "refuse", splits=("test",))
     result = evaluate_saved_model(cli.FLAGS.saved_model, source.test_images, source.test_labels)
-    return {"saved_model": cli.FLAGS.saved_model, "dataset": name, **result}
+    described = {"saved_model": cli.FLAGS.saved_model, "dataset": name, "skipped": len(skipped)}
+    return {**described, **result}
 
 
 def _dataset(folder):
@@ -70,6 +75,12 @@ def console():
         "dataset", None, "Data set for --saved_model. Default: its run's, where it lies in one."
     )
     flags.DEFINE_string("data_dir", None, "Folder with prepared TensorFlow Datasets.")
+    flags.DEFINE_enum(
+        "bad_input",
+        None,
+        ["refuse", "skip"],
+        "Test examples that cannot be used: refuse, or skip them. Default: the run's; else refuse.",
+    )
     cli.run(main)
 
 

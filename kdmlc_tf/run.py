@@ -20,6 +20,7 @@ from kdmlc_tf.experiment import Builder
 from kdmlc_tf.serving.saved_model import export_classifier, versions
 
 SELECTED_BY = "val_student_accuracy"
+_NO_WEIGHTS = {"teacher_weights": None, "student_weights": None}
 
 
 def default_folder(config):
@@ -111,12 +112,13 @@ class Run:
     def differences(self, config):
         """Where this run's configuration differs from `config`, as text; "" if nowhere.
 
-        What says where the data are and how fast to go may differ: the experiment is the same.
+        What says where the data are, where to run and how fast may differ: the experiment is the
+        same.
         """
         pairs = [
             (name, value, getattr(config, name))
             for name, value in vars(self.config).items()
-            if name not in ("data_dir", "steps_per_execution", "jit_compile")
+            if name not in ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
         ]
         return ", ".join(
             f"{name}: {old} there, {new} now" for name, old, new in pairs if old != new
@@ -156,15 +158,17 @@ class Run:
         Args:
           initial: whether it starts from the configuration's weights after all.
         """
-        data, config = self.data(), self.config
-        if not initial:
-            config = dataclasses.replace(config, teacher_weights=None, student_weights=None)
+        return self._builder(**({} if initial else _NO_WEIGHTS)).build()
+
+    def _builder(self, **changes):
+        """The Builder of the run's configuration, with changes."""
+        data = self.data()
         return Builder(
-            config,
+            dataclasses.replace(self.config, **changes),
             input_shape=data["input_shape"],
             num_classes=len(data["class_names"]),
             steps_per_epoch=self.steps_per_epoch(),
-        ).build()
+        )
 
     def steps_per_epoch(self):
         """Steps of one pass over the noisy set."""
@@ -188,10 +192,14 @@ class Run:
         return method, epoch
 
     def export(self, method, *, version=None):
-        """Exports the student; returns the version's folder."""
-        data = self.data()
+        """Exports the student, which computes in float32; returns the version's folder."""
+        data, student = self.data(), method.classifiers["student"]
+        if self.config.precision != "float32":
+            trained = student
+            student = self._builder(precision="float32", **_NO_WEIGHTS).network("student")
+            student.set_weights(trained.get_weights())
         return export_classifier(
-            method.classifiers["student"],
+            student,
             self.folder / "export" / "student",
             preprocessing=Preprocessing.from_dict(data["preprocessing"]),
             class_names=data["class_names"],

@@ -2,6 +2,8 @@
 
 import os
 
+from kdmlc_tf import distribution
+from kdmlc_tf.data import faults
 from kdmlc_tf.networks.registry import count_parameters
 
 _INDENT = " " * 10
@@ -16,11 +18,41 @@ def at_start(run, prepared, method, first_epoch):
     resumed = f", resumed after epoch {first_epoch}" if first_epoch else ""
     return (
         f"Run:      {_shown(run.folder)}{resumed}\n"
-        f"Examples: {sizes}\n"
+        f"Examples: {sizes}{left_out(prepared)}\n"
         f"Noise:    {run.config.noise_type}; {prepared.noise.realised_rate:.1%} of the noisy "
         "set's labels are wrong\n"
         f"{matrix(prepared.noise.realised, prepared.source.class_names)}\n"
-        f"Networks: {networks}"
+        f"Networks: {networks}\n"
+        f"Batches:  {batches(run.config, method.distribute_strategy)}"
+    )
+
+
+def left_out(prepared):
+    """What of the data set is not used, as further lines; "" where all is."""
+    lines = []
+    if prepared.skipped:
+        lines.append(f"skipped {faults.summary(prepared.skipped)} (all: data.json)")
+    if prepared.absent_classes:
+        lines.append(f"no example in the clean set of class {', '.join(prepared.absent_classes)}")
+    return "".join(f"\n{_INDENT}{line}" for line in lines)
+
+
+def batches(config, strategy):
+    """The sizes of a batch's parts, and how they are shared out."""
+    parts, replicas = distribution.batch_parts(config), strategy.num_replicas_in_sync
+
+    def sizes(divisor):
+        return ", ".join(f"{size // divisor} {name}" for name, size in parts.items())
+
+    if config.strategy == "default":
+        return f"{sizes(1)} examples per step"
+    workers = distribution.num_workers(strategy)
+    over = f"{replicas} replica{'s' if replicas > 1 else ''} ({config.strategy})"
+    if workers > 1:
+        over += f" of {workers} workers; only the first one writes the run"
+    return (
+        f"{sizes(1)} examples per step over all replicas\n"
+        f"{_INDENT}{sizes(replicas)} on each of {over}"
     )
 
 

@@ -14,9 +14,20 @@ def main():
       The exit status: 0; 130 after Ctrl-C; 3 where training could not go on.
     """
     config = cli.config_from_flags()
+    if config.strategy == "multi_worker":
+        print("Waiting for every worker of TF_CONFIG to start.", flush=True)
     # Only now: TensorFlow takes seconds, and a wrong flag is told at once.
-    cli.import_tensorflow()
-    from kdmlc_tf import summary, training
+    cli.import_tensorflow(config)
+    import tensorflow as tf
+
+    from kdmlc_tf import distribution, summary, training
+
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        if config.strategy == "default":
+            # AddN begins with whichever input's memory is free first: with two threads or more
+            # for operations, a sum of three gradients is rounded now one way, now another.
+            tf.config.threading.set_inter_op_parallelism_threads(1)
 
     run, method, status = training.train(
         config,
@@ -26,7 +37,8 @@ def main():
         announce=lambda text: print(text, flush=True),
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    if status == "finished" and cli.FLAGS.export and not run.has_export():
+    chief = distribution.is_chief(method.distribute_strategy)
+    if status == "finished" and cli.FLAGS.export and chief and not run.has_export():
         run.checkpoints.restore(method, run.selected_epoch())
         print(summary.of_export(run.export(method)))
     return {"finished": 0, "interrupted": 130, "stopped": 3}[status]

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from kdmlc_tf import checkpoints, report, summary
+from kdmlc_tf import checkpoints, distribution, report, summary
 from kdmlc_tf import run as run_lib
 from kdmlc_tf.data import pipeline
 from kdmlc_tf.data import prepared as data_lib
@@ -19,7 +19,7 @@ _EVALUATION_BATCH = 500
 
 
 def train(config, folder=None, *, resume=False, overwrite=False, announce=print, verbose=2):
-    """Trains into the run's folder.
+    """Trains into the run's folder; with several workers, each calls this and the first writes.
 
     Args:
       config: a validated Config.
@@ -31,68 +31,98 @@ def train(config, folder=None, *, resume=False, overwrite=False, announce=print,
 
     Returns:
       (Run, method with the last epoch's weights, status): "finished"; "interrupted" by Ctrl-C;
-      "stopped" where training cannot go on, for a reason that was announced.
+      "stopped" where training cannot go on, for a reason that was announced. The run of a worker
+      that does not write was in a temporary folder, which is gone.
 
     Raises:
       InputError: settings, data or folder do not allow the run; nothing was written.
     """
+    strategy = distribution.make_strategy(config.strategy, config.tpu)
+    distribution.check_batches(config, strategy.num_replicas_in_sync)
     folder = pathlib.Path(folder or run_lib.default_folder(config)).resolve()
-    run_lib.Run.check_free(folder, config, resume=resume, overwrite=overwrite)
-    prepared = data_lib.prepare(config)
-    run, method, first_epoch = _open(folder, config, prepared, resume, overwrite)
-    announce(summary.at_start(run, prepared, method, first_epoch))
-    if first_epoch == total_epochs(config):
-        announce("This run is finished: there is nothing to resume.")
-        return run, method, "finished"
+    chief = distribution.is_chief(strategy)
+    with distribution.own_folder(strategy, folder) as own, strategy.scope():
+        opened = distribution.together(
+            strategy, lambda: _open(own, config, resume=resume and chief, overwrite=overwrite)
+        )
+        run, prepared, method, first_epoch = opened
+        first_epoch = distribution.share_from_chief(strategy, first_epoch, method.state())
+        if chief:
+            announce(summary.at_start(run, prepared, method, first_epoch))
+        else:
+            announce("The first worker tells of the run and writes it; this one works for it.")
+        if first_epoch == total_epochs(config):
+            announce("This run is finished: there is nothing to resume.")
+            return run, method, "finished"
+        started = datetime.datetime.now().isoformat(timespec="seconds")
+        status = _fit(run, prepared, method, first_epoch, announce, verbose if chief else 0)
+        status = _report(run, method, status, started, announce)
+        announce(summary.at_end(run, status) if chief else f"This worker: {status}.")
+    return run, method, status
 
-    started = datetime.datetime.now().isoformat(timespec="seconds")
-    status = "finished"
+
+def _fit(run, prepared, method, first_epoch, announce, verbose):
+    """Trains from an epoch to the end; returns the status, its reason announced."""
     try:
         method.fit(
-            training_batches(config, prepared, first_epoch * run.steps_per_epoch()),
-            epochs=total_epochs(config),
+            training_batches(run.config, prepared, first_epoch * run.steps_per_epoch()),
+            epochs=total_epochs(run.config),
             initial_epoch=first_epoch,
             steps_per_epoch=run.steps_per_epoch(),
-            validation_data=_evaluation(prepared, prepared.validation()),
+            validation_data=evaluation_batches(run.config, prepared, prepared.validation()),
             callbacks=_callbacks(run, prepared),
             verbose=verbose,
         )
+        return "finished"
     except KeyboardInterrupt:
-        status = "interrupted"
+        return "interrupted"
     except guard.TrainingStopped as error:
         announce(f"Stopped: {error} Then start again with --overwrite, or with another --run.")
-        status = "stopped"
+    except distribution.LOST_WORKER as error:
+        if distribution.num_workers(method.distribute_strategy) == 1:
+            raise
+        announce(f"Stopped: {distribution.lost_worker(error)}")
     except (OSError, tf.errors.ResourceExhaustedError) as error:
         announce(f"Stopped: a file of the run cannot be written: {error}. Make room, and --resume.")
-        status = "stopped"
-    run.write_report(report.make_report(run, method, status=status, started=started))
-    announce(summary.at_end(run, status))
-    return run, method, status
+    return "stopped"
+
+
+def _report(run, method, status, started, announce):
+    """Writes the report; returns the status, which a disk that is full makes "stopped"."""
+    try:
+        run.write_report(report.make_report(run, method, status=status, started=started))
+    except OSError as error:
+        announce(f"report.json cannot be written: {error}.")
+        return "stopped" if status == "finished" else status
+    return status
 
 
 def training_batches(config, prepared, first_step=0):
     """The run's training batches from step `first_step` on."""
-    size = round(config.clean_batch_size * config.meta_fraction)
-    return pipeline.training_batches(
+    batches = pipeline.training_batches(
         prepared.noisy(),
         prepared.clean(),
         batch_size=config.batch_size,
         clean_batch_size=config.clean_batch_size,
-        meta_size=min(max(size, 1), config.clean_batch_size - 1),
+        meta_size=distribution.batch_parts(config)["meta"],
         preprocessing=prepared.preprocessing,
         augmentation=prepared.augmentation,
         seed=config.seed,
         first_step=first_step,
     )
+    return distribution.shared_out(batches)
 
 
-def _open(folder, config, prepared, resume, overwrite):
-    """(run, method, first epoch): a new run, or one restored; errors come before any writing."""
+def _open(folder, config, *, resume, overwrite):
+    """(run, data, method, first epoch): new, or restored; errors come before any writing."""
+    run_lib.Run.check_free(folder, config, resume=resume, overwrite=overwrite)
+    prepared = data_lib.prepare(config)
     if resume:
         run = run_lib.Run(folder)
         run.check_data(prepared)
+        run.config = config  # as stored, but for where and how fast it goes on
         method = run.build_method(initial=not run.checkpoints.epochs())
-        return run, method, run.checkpoints.restore_latest(method)
+        return run, prepared, method, run.checkpoints.restore_latest(method)
     method = Builder(
         config,
         input_shape=prepared.source.input_shape,
@@ -101,14 +131,20 @@ def _open(folder, config, prepared, resume, overwrite):
     ).build()
     if folder == pathlib.Path.cwd():
         raise InputError(f"--run must be a folder of its own, not the current one: {folder}.")
-    return run_lib.Run.create(folder, config, prepared, overwrite=overwrite), method, 0
+    run = run_lib.Run.create(folder, config, prepared, overwrite=overwrite)
+    return run, prepared, method, 0
 
 
-def _evaluation(prepared, examples):
-    """Batches of (images, labels) to evaluate on."""
-    return pipeline.evaluation_batches(
-        *examples, batch_size=_EVALUATION_BATCH, preprocessing=prepared.preprocessing
+def evaluation_batches(config, prepared, examples):
+    """Batches of (images, labels) to evaluate on; for a TPU all of one size."""
+    replicas = distribution.num_replicas()
+    size = -(-_EVALUATION_BATCH // replicas) * replicas
+    batches = pipeline.evaluation_batches(
+        *examples, batch_size=size, preprocessing=prepared.preprocessing
     )
+    if config.strategy == "tpu":
+        batches = distribution.filled_up(batches, size)
+    return distribution.shared_out(batches)
 
 
 def _callbacks(run, prepared):
@@ -124,7 +160,7 @@ def _callbacks(run, prepared):
         )
     )
     return [
-        callbacks.EpochTest(_evaluation(prepared, prepared.test())),
+        callbacks.EpochTest(evaluation_batches(run.config, prepared, prepared.test())),
         epoch_probe,
         guard.NaNGuard(),
         guard.CollapseGuard(epoch_probe),

@@ -307,3 +307,17 @@ def test_default_folders_tell_runs_apart():
     assert str(default_folder(digits())) == "runs/digits-uniform-0.3-kdmlc-seed0"
     human = digits(noise_type="human:worse")
     assert str(default_folder(human)) == "runs/digits-human-worse-kdmlc-seed0"
+
+
+def test_a_student_trained_in_mixed_precision_is_served_in_float32(tmp_path):
+    config = digits(method="ce", epochs=1, precision="mixed_bfloat16")
+    run, trained, _ = training.train(config, tmp_path / "run")
+    path = run.export(trained)
+    assert b"bfloat16" not in (path / "saved_model.pb").read_bytes()
+    images = sources.load("digits").test_images[:40]
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    data = run.data()["preprocessing"]
+    normalised = (images - np.array(data["mean"])) / np.array(data["std"])
+    expected = tf.nn.softmax(trained(tf.constant(normalised, tf.float32)))
+    probabilities = served(images=tf.constant(images))["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=0.02)

@@ -1,0 +1,124 @@
+"""Program: ten steps of every method on one device and on two logical ones; prints how they differ.
+
+    python tests/replicas.py METHOD [METHOD ...]
+
+Logical devices must be made before TensorFlow starts, hence a process of its own.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kdmlc_tf
+
+CLASSES, STEPS = 3, 10
+
+
+def classifier(width, seed):
+    """A small classifier of 6 features with synchronised batch norm."""
+    init = keras.initializers.GlorotUniform(seed)
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(width, kernel_initializer=init)(inputs)
+    hidden = keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(hidden)
+    hidden = keras.layers.ReLU()(hidden)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, kernel_initializer=init)(hidden))
+
+
+def build(name, **options):
+    """A compiled method."""
+    corrector = kdmlc_tf.Corrector(CLASSES, embedding_size=4, hidden_size=8, gate=True, seed=3)
+    teacher, student = classifier(8, 1), classifier(4, 2)
+    corrector.build(4 if name == "mlc" else 8)
+    make = {
+        "kdmlc": lambda: kdmlc_tf.KDMLC(teacher, student, corrector),
+        "recompute": lambda: kdmlc_tf.KDMLC(
+            teacher, student, corrector, recompute_pseudo_labels=True
+        ),
+        "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
+        "mlc": lambda: kdmlc_tf.MLC(student, corrector),
+        "ce": lambda: kdmlc_tf.CrossEntropy(student),
+        "clean_only": lambda: kdmlc_tf.CleanOnly(student),
+    }
+    method = make[name]()
+    method.compile(
+        **{
+            f"{network}_optimizer": keras.optimizers.Adam(1e-3)
+            if network == "corrector"
+            else kdmlc_tf.SGD(0.05, momentum=0.9, nesterov=True, l2=5e-4)
+            for network in method.networks
+        },
+        **options,
+    )
+    return method
+
+
+def batches():
+    """Endless batches of 16 noisy, 4 clean, 8 meta examples; 37 examples to evaluate on."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(600, 6)).astype(keras.config.floatx())
+    labels = rng.integers(0, CLASSES, 600).astype(np.int32)
+
+    def part(size, first):
+        examples = {"images": images[first:], "labels": labels[first:]}
+        dataset = tf.data.Dataset.from_tensor_slices(examples).repeat()
+        return dataset.batch(size, drop_remainder=True)
+
+    training = tf.data.Dataset.zip((part(16, 0), part(4, 100), part(8, 300)))
+    return training, tf.data.Dataset.from_tensor_slices((images[:37], labels[:37])).batch(12)
+
+
+def trained(strategy, name, **options):
+    """(weights and optimizer states after ten steps, logs)."""
+    with strategy.scope():
+        method = build(name, **options)
+    training, evaluation = batches()
+    history = method.fit(
+        training, steps_per_epoch=STEPS, validation_data=evaluation, epochs=1, verbose=0
+    ).history
+    logs = {name: values[0] for name, values in history.items()}
+    return state(method), logs
+
+
+def state(method):
+    """Every weight and optimizer slot; the counters of steps are left out."""
+    values = [variable.numpy() for variable in method.state()]
+    return [value for value in values if value.dtype.kind == "f"]
+
+
+def difference(one, other):
+    """The largest difference of two lists of arrays."""
+    return max(float(np.max(np.abs(a - b), initial=0)) for a, b in zip(one, other, strict=True))
+
+
+def compared(mirrored, name):
+    """How two replicas differ from one device: one step at a time, and eight in float64."""
+    one_device = tf.distribute.get_strategy()
+    found = {"replicas": mirrored.num_replicas_in_sync}
+    for floatx, steps_per_execution in (("float32", 1), ("float64", 8)):
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
+        # Eagerly: tracing takes longer than ten steps do.
+        one, one_logs = trained(one_device, name, run_eagerly=True)
+        two, two_logs = trained(mirrored, name, steps_per_execution=steps_per_execution)
+        found[floatx] = difference(one, two)
+        found[f"{floatx}_logs"] = max(abs(one_logs[k] - two_logs[k]) for k in one_logs)
+    found["moved"] = difference(one, state(build(name)))
+    return found
+
+
+def main(*names):
+    """Prints a JSON dict by method."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    print(json.dumps({name: compared(mirrored, name) for name in names}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
