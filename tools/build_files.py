@@ -23,6 +23,8 @@ PROGRAMS = ("evaluate", "export", "train")
 OUTSIDE_BAZEL = {"build_test", "readme_test"}
 DATA = {
     "cli_test": ["//:flags"],
+    "distribution_test": ["replicas.py"],
+    "multi_worker_test": ["worker.py"],
     "tools/serve_client_test": ["//tools:serve_client.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],
 }
