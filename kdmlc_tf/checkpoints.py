@@ -31,7 +31,9 @@ class Checkpoints:
         return sorted(int(name[1]) for name in names if name)
 
     def save(self, method, epoch, *, keep=()):
-        """Writes the state after `epoch` epochs; drops all but the latest two and `keep`.
+        """Writes the state after `epoch` epochs; drops all but this one, the last and `keep`.
+
+        Later ones go as well: training went back behind them because they could not be read.
 
         Raises:
           OSError: the disk is full or cannot be written; earlier checkpoints stay.
@@ -43,13 +45,15 @@ class Checkpoints:
         try:
             _checkpoint(method).write(str(partial / "state"))
             _flush(*partial.iterdir(), partial)
-        except (OSError, tf.errors.OpError):
+        except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
+            # TensorFlow's error for a full disk is its error for full memory as well.
+            raise OSError(str(error).partition("\n")[0]) from error
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
         _flush(self.folder)
-        for old in set(self.epochs()) - {*self.epochs()[-2:], *keep}:
+        latest = [known for known in self.epochs() if known <= epoch][-2:]
+        for old in set(self.epochs()) - {*latest, *keep}:
             shutil.rmtree(self.folder / f"epoch-{old:04d}")
 
     def restore(self, method, epoch):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import typing
 
 from kdmlc_tf.errors import InputError
 
@@ -113,8 +115,8 @@ class Config:
     tpu: str | None = _setting(None, "Name or address of the TPU for --strategy=tpu.")
     deterministic: bool = _setting(
         True,
-        "The same bits at every run: operations one at a time, each a deterministic one. "
-        "--nodeterministic may be faster.",
+        "The same bits at every run of a command line on one device: operations one at a time, "
+        "each a deterministic one. --nodeterministic may be faster.",
     )
     steps_per_execution: int = _setting(1, "Steps per call of the compiled function.", low=1)
     jit_compile: bool = _setting(
@@ -175,6 +177,12 @@ class Config:
 def _check(field, value):
     """Raises InputError if `value` does not suit the field's range or choices."""
     limits = field.metadata
+    kinds = typing.get_args(field.type) or (field.type,)
+    if float in kinds:
+        kinds = (*kinds, int)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        raise InputError(f"--{field.name} must be of type {names}. Received: {value!r}.")
     low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
     if choices is not None and value not in choices:
         raise InputError(
@@ -182,7 +190,9 @@ def _check(field, value):
         )
     if value is None or isinstance(value, (str, bool)):
         return
-    if not (value == value and (low is None or value >= low) and (high is None or value <= high)):
+    if not (
+        math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    ):
         allowed = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise InputError(f"--{field.name} must be {allowed}. Received: {value}.")
 

@@ -64,7 +64,7 @@ def _multi_worker(tpu):
     _check_cluster(os.environ.get("TF_CONFIG", ""))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    except (RuntimeError, *LOST_WORKER) as error:
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise InputError(
             f"The workers of TF_CONFIG cannot be connected: {_first(error)}"
         ) from error
@@ -151,12 +151,37 @@ def together(strategy, action):
         result = action()
     except InputError as error:
         failure = error
-    failed = _sum_over_workers(strategy, np.array([failure is not None], np.int32))[0]
+    try:
+        failed = _sum_over_workers(strategy, np.array([failure is not None], np.int32))[0]
+    except InputError as error:
+        raise failure or error from error
     if failure is not None:
         raise failure
     if failed:
         raise InputError("Another worker cannot start; its own message says why.")
     return result
+
+
+def check_same(strategy, fingerprint):
+    """Raises InputError on every worker unless all have the chief's fingerprint.
+
+    Args:
+      strategy: the strategy.
+      fingerprint: bytes, a multiple of 4; equal where settings and data are.
+    """
+    if num_workers(strategy) == 1:
+        return
+    mine = np.frombuffer(fingerprint, np.int32)
+    chiefs = _sum_over_workers(strategy, mine if is_chief(strategy) else 0 * mine)
+    same = np.array_equal(chiefs, mine)
+    others = _sum_over_workers(strategy, np.array([not same], np.int32))[0]
+    if not same:
+        raise InputError(
+            "The settings or the data of this worker are not those of the first worker: start all "
+            "with the same command, and with the same data on every machine."
+        )
+    if others:
+        raise InputError("Another worker has other settings or data; its own message says so.")
 
 
 def share_from_chief(strategy, number, variables):

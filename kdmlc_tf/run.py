@@ -57,10 +57,13 @@ class Run:
         if resume and overwrite:
             raise InputError("Give --resume or --overwrite, not both: one goes on, one deletes.")
         folder = pathlib.Path(folder).resolve()
+        try:
+            held = folder.is_dir() and any(folder.iterdir())
+            is_run = (folder / "config.json").is_file()
+        except OSError as error:
+            raise InputError(f"{folder} cannot be read: {error}.") from error
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file: give another --run.")
-        held = folder.is_dir() and any(folder.iterdir())
-        is_run = (folder / "config.json").is_file()
         if held and not is_run:
             raise InputError(
                 f"{folder} holds other files and no run: give an empty or a new --run."
@@ -100,6 +103,7 @@ class Run:
             (partial / "data.json").write_text(data, encoding="utf-8")
             (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
             if overwrite and (folder / "config.json").is_file():
+                shutil.rmtree(old, ignore_errors=True)
                 os.replace(folder, old)
             os.replace(partial, folder)
         except OSError as error:
@@ -133,7 +137,7 @@ class Run:
         try:
             with open(self.folder / "noisy_labels.npy", "rb") as file:
                 labels = np.load(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{self.folder}/noisy_labels.npy cannot be read: {error}.") from error
         splits = Splits.load(self.folder / "splits.npz")
         now = prepared.describe()
@@ -187,7 +191,7 @@ class Run:
             )
         selected = self.selected_epoch()
         epoch = epochs[-1] if which == "last" or selected is None else selected
-        method = self.build_method()
+        method = self._builder(jit_compile=False, **_NO_WEIGHTS).build()
         self.checkpoints.restore(method, epoch)
         return method, epoch
 
@@ -241,6 +245,11 @@ class Run:
         """The epoch that validation selects; None before the first."""
         row = self.selected_row()
         return None if row is None else int(row["epoch"])
+
+    def is_reported(self):
+        """Whether report.json is there and says that the run is finished."""
+        path = self.folder / "report.json"
+        return path.is_file() and self._parse("report.json", json.loads)["status"] == "finished"
 
     def write_report(self, report):
         """Writes report.json, atomically."""

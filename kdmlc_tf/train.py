@@ -38,7 +38,8 @@ def main():
         verbose=1 if sys.stdout.isatty() else 2,
     )
     chief = distribution.is_chief(method.distribute_strategy)
-    if status == "finished" and cli.FLAGS.export and chief and not run.has_export():
+    exports = status == "finished" and cli.FLAGS.export and run.selected_epoch() is not None
+    if exports and chief and not run.has_export():
         run.checkpoints.restore(method, run.selected_epoch())
         print(summary.of_export(run.export(method)))
     return {"finished": 0, "interrupted": 130, "stopped": 3}[status]

@@ -42,20 +42,25 @@ def train(config, folder=None, *, resume=False, overwrite=False, announce=print,
     folder = pathlib.Path(folder or run_lib.default_folder(config)).resolve()
     chief = distribution.is_chief(strategy)
     with distribution.own_folder(strategy, folder) as own, strategy.scope():
-        opened = distribution.together(
-            strategy, lambda: _open(own, config, resume=resume and chief, overwrite=overwrite)
+        resume = resume and chief
+        prepared = distribution.together(
+            strategy, lambda: _prepare(own, config, resume=resume, overwrite=overwrite)
         )
-        run, prepared, method, first_epoch = opened
+        distribution.check_same(strategy, prepared.fingerprint(config))
+        run, method, first_epoch = _open(own, config, prepared, resume=resume, overwrite=overwrite)
         first_epoch = distribution.share_from_chief(strategy, first_epoch, method.state())
         if chief:
             announce(summary.at_start(run, prepared, method, first_epoch))
         else:
             announce("The first worker tells of the run and writes it; this one works for it.")
-        if first_epoch == total_epochs(config):
+        started = datetime.datetime.now().isoformat(timespec="seconds")
+        if first_epoch < total_epochs(config):
+            status = _fit(run, prepared, method, first_epoch, announce, verbose if chief else 0)
+        elif run.is_reported():
             announce("This run is finished: there is nothing to resume.")
             return run, method, "finished"
-        started = datetime.datetime.now().isoformat(timespec="seconds")
-        status = _fit(run, prepared, method, first_epoch, announce, verbose if chief else 0)
+        else:
+            status = "finished"
         status = _report(run, method, status, started, announce)
         announce(summary.at_end(run, status) if chief else f"This worker: {status}.")
     return run, method, status
@@ -82,8 +87,11 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
         if distribution.num_workers(method.distribute_strategy) == 1:
             raise
         announce(f"Stopped: {distribution.lost_worker(error)}")
-    except (OSError, tf.errors.ResourceExhaustedError) as error:
+    except OSError as error:
         announce(f"Stopped: a file of the run cannot be written: {error}. Make room, and --resume.")
+    except tf.errors.ResourceExhaustedError as error:
+        said = error.message.partition("\n")[0]
+        announce(f"Stopped: no memory is left. Try a smaller --batch_size. TensorFlow says: {said}")
     return "stopped"
 
 
@@ -113,16 +121,22 @@ def training_batches(config, prepared, first_step=0):
     return distribution.shared_out(batches)
 
 
-def _open(folder, config, *, resume, overwrite):
-    """(run, data, method, first epoch): new, or restored; errors come before any writing."""
+def _prepare(folder, config, *, resume, overwrite):
+    """The run's data, once its folder is known to be free, or to hold a run of these data."""
     run_lib.Run.check_free(folder, config, resume=resume, overwrite=overwrite)
     prepared = data_lib.prepare(config)
     if resume:
+        run_lib.Run(folder).check_data(prepared)
+    return prepared
+
+
+def _open(folder, config, prepared, *, resume, overwrite):
+    """(run, method, first epoch): new, or restored; errors come before any writing."""
+    if resume:
         run = run_lib.Run(folder)
-        run.check_data(prepared)
         run.config = config  # as stored, but for where and how fast it goes on
         method = run.build_method(initial=not run.checkpoints.epochs())
-        return run, prepared, method, run.checkpoints.restore_latest(method)
+        return run, method, run.checkpoints.restore_latest(method)
     method = Builder(
         config,
         input_shape=prepared.source.input_shape,
@@ -131,8 +145,7 @@ def _open(folder, config, *, resume, overwrite):
     ).build()
     if folder == pathlib.Path.cwd():
         raise InputError(f"--run must be a folder of its own, not the current one: {folder}.")
-    run = run_lib.Run.create(folder, config, prepared, overwrite=overwrite)
-    return run, prepared, method, 0
+    return run_lib.Run.create(folder, config, prepared, overwrite=overwrite), method, 0
 
 
 def evaluation_batches(config, prepared, examples):

@@ -24,7 +24,7 @@ PATIENCE = 240  # seconds for two workers on a loaded machine
 class Workers:
     """Two processes of `worker.py` that find each other; a context that leaves none behind."""
 
-    def __init__(self, temporary, run, *options, dies=None):
+    def __init__(self, temporary, run, *options, dies=None, differs=None):
         self.temporary = temporary
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
@@ -35,6 +35,7 @@ class Workers:
         for index in range(2):
             config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             own = ["--die"] if index == dies else []
+            own += [f"--set={differs}"] if differs and index else []
             log = open(temporary / f"log{index}", "wb")  # noqa: SIM115
             self.processes.append(
                 subprocess.Popen(
@@ -130,3 +131,21 @@ def test_a_cluster_that_is_none_is_refused(monkeypatch, text):
     with pytest.raises(InputError, match="needs TF_CONFIG in the environment") as caught:
         distribution.make_strategy("multi_worker")
     assert f"Received: {text!r}." in str(caught.value)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ("seed=1", "are not those of the first worker"),
+        ("clean=5", "--clean must be at least one example per class: 10. Received: 5."),
+    ],
+)
+def test_workers_with_different_settings_do_not_start(tmp_path, setting, sentence):
+    run = tmp_path / "run"
+    with Workers(tmp_path / "workers", run, differs=setting) as workers:
+        assert [workers.wait(index) for index in range(2)] == [2, 2], workers.log(0)
+        assert sentence in workers.log(1)
+        assert "its own message says" in workers.log(0)
+        assert "Traceback" not in workers.log(0) + workers.log(1)
+    assert not run.exists()

@@ -237,6 +237,9 @@ def test_a_matrix_that_is_none_is_refused(tmp_path, rows, sentence):
         ({"noise": 1.1}, "--noise must be between 0 and 1. Received: 1.1."),
         ({"noise": float("nan")}, "--noise must be between 0 and 1. Received: nan."),
         ({"epochs": 0}, "--epochs must be at least 1. Received: 0."),
+        ({"epochs": "3"}, "--epochs must be of type int. Received: '3'."),
+        ({"epochs": 2.5}, "--epochs must be of type int. Received: 2.5."),
+        ({"learning_rate": float("inf")}, "--learning_rate must be at least 0. Received: inf."),
         ({"method": "kdmcl"}, "--method must be one of kdmlc, mlc"),
         ({"milestones": "8,x"}, "--milestones must be epochs separated by commas"),
         ({"milestones": "8,8"}, "--milestones must be positive and rising"),
@@ -301,6 +304,30 @@ def test_validation_selects_the_latest_epoch_within_a_standard_error(small_run):
     small_run.checkpoints.save(small_run.build_method(), 4)
     (small_run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     assert small_run.selected_epoch() == 3
+
+
+def test_epochs_that_could_not_be_read_make_room_for_new_ones(small_run):
+    method = small_run.build_method()
+    for epoch in (2, 3, 4):
+        small_run.checkpoints.save(method, epoch, keep={1})
+    small_run.checkpoints.save(method, 2, keep={1})
+    assert small_run.checkpoints.epochs() == [1, 2]
+
+
+def test_a_run_cut_off_before_its_report_gets_it(small_run):
+    (small_run.folder / "report.json").unlink()
+    training.train(small_run.config, small_run.folder, resume=True)
+    report = json.loads((small_run.folder / "report.json").read_text())
+    assert report["status"] == "finished"
+    assert report["results"]["last"]["epoch"] == 1
+
+
+def test_what_an_overwrite_left_behind_does_not_block_the_next(small_run):
+    stale = small_run.folder.with_name(f".{small_run.folder.name}.old")
+    stale.mkdir()
+    (stale / "config.json").write_text("{}")
+    training.train(small_run.config, small_run.folder, overwrite=True)
+    assert not stale.exists()
 
 
 def test_default_folders_tell_runs_apart():

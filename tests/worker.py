@@ -1,8 +1,9 @@
 """Program: one of several workers that train the digits in float64, as TF_CONFIG says.
 
-    python tests/worker.py RUN STATE.npz [--resume] [--die]
+    python tests/worker.py RUN STATE.npz [--resume] [--die] [--set=NAME=VALUE]
 
-Saves the final state; exits with 3 where training was stopped. --die: killed at step 8.
+Saves the final state; exits with 3 where training was stopped, with 2 where it could not start.
+--die: killed at step 8. --set: another value for a setting that is a whole number.
 """
 
 import os
@@ -16,6 +17,7 @@ import numpy as np
 
 from kdmlc_tf import distribution, training
 from kdmlc_tf.config import PRESETS, Config
+from kdmlc_tf.errors import InputError
 
 SETTINGS = {
     **PRESETS["digits"],
@@ -35,18 +37,24 @@ SETTINGS = {
 
 def main(folder, state, *options):
     """Trains; returns the exit status."""
-    config = Config(**SETTINGS, strategy="multi_worker").validate()
+    changed = [option.split("=")[1:] for option in options if option.startswith("--set=")]
+    changes = {name: int(value) for name, value in changed}
+    config = Config(**{**SETTINGS, **changes}, strategy="multi_worker").validate()
     distribution.make_strategy(config.strategy)
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     if "--die" in options:
         die_at_step(8)
-    _, method, status = training.train(
-        config,
-        folder,
-        resume="--resume" in options,
-        announce=lambda text: print(text, flush=True),
-    )
+    try:
+        _, method, status = training.train(
+            config,
+            folder,
+            resume="--resume" in options,
+            announce=lambda text: print(text, flush=True),
+        )
+    except InputError as error:
+        print(error)
+        return 2
     np.savez(state, *[variable.numpy() for variable in method.state()])
     return {"finished": 0, "stopped": 3}[status]
 

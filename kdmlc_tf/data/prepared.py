@@ -1,6 +1,8 @@
 """A configuration's data: source, splits, noise and normalisation, ready for the pipeline."""
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 
@@ -49,6 +51,19 @@ class Prepared:
 
     def _noisily(self, index):
         return self.source.train_images[index], self.noise.labels[index]
+
+    def fingerprint(self, config):
+        """32 bytes that differ where the settings or the data do, whatever folder they come from.
+
+        Args:
+          config: the Config that the data were prepared for.
+        """
+        digest = hashlib.sha256(json.dumps({**vars(config), "data_dir": None}).encode())
+        digest.update(json.dumps(self.describe()).encode())
+        arrays = (*vars(self.splits).values(), self.noise.labels)
+        for array in (*arrays, self.source.train_labels, self.source.test_labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.digest()
 
     def describe(self):
         """What a run's data.json holds: names, shapes, sizes, normalisation, noise."""

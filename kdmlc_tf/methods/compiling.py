@@ -30,9 +30,10 @@ def explained(jit_compile):
     except tf.errors.OpError as error:
         found = [re.search(pattern, error.message) for pattern in _REASONS]
         reason = next((match[1] for match in found if match), None)
-        if not jit_compile or reason is None:
+        full = isinstance(error, tf.errors.ResourceExhaustedError)
+        if not jit_compile or reason is None or full:
             raise
         raise InputError(
             "XLA cannot compile the training step here: leave out --jit_compile (and add "
-            f"--overwrite if the run's folder is there by now). XLA says: {reason.strip()[:200]}"
+            f"--resume if the run's folder is there by now). XLA says: {reason.strip()[:200]}"
         ) from error

@@ -111,6 +111,9 @@ def _application(name, input_shape, num_classes, weights):
         f"{name} cannot be built for inputs of shape {input_shape} with weights={weights}"
     ):
         backbone = constructor(weights=weights, **options)
+    for layer in backbone._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True  # over replicas, as in the other networks
     inputs = images = image_input(input_shape)
     if isinstance(backbone.layers[1], keras.layers.Rescaling):  # EfficientNet's own 1/255
         images = keras.layers.Rescaling(1 / backbone.layers[1].scale)(images)
