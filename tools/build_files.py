@@ -99,8 +99,10 @@ def _tests_build():
     ]  # fmt: skip
     for name, path in TESTS.items():
         if name not in OUTSIDE_BAZEL:
-            deps = _labels(imported_modules(path))
-            rules.append(_rule("kdmlc_test", name, data=DATA.get(name, []), deps=deps))
+            data = DATA.get(name, [])
+            tools = [ROOT / "tools" / item[8:] for item in data if item.startswith("//tools:")]
+            deps = _labels(set().union(*map(imported_modules, [path, *tools])))
+            rules.append(_rule("kdmlc_test", name, data=data, deps=deps))
     return "\n\n".join(rules) + "\n"
 
 

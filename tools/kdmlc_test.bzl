@@ -2,7 +2,7 @@
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def kdmlc_test(name, deps, data = [], size = "medium"):
+def kdmlc_test(name, deps = [], data = [], size = "medium"):
     """Runs pytest on one test file.
 
     Args:
