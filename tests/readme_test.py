@@ -41,5 +41,6 @@ def test_flags_that_it_names_exist():
     from kdmlc_tf.config import Config
 
     others = {"help", "run", "resume", "overwrite", "saved_model", "logdir", "flagfile"}
+    others |= {"methods", "seeds"}  # of tools/reproduce.py
     for flag in re.findall(r"--([a-z_]+)", TEXT):
         assert flag in others or hasattr(Config, flag), flag
