@@ -1,6 +1,8 @@
 """Trains what a configuration describes, into a run's folder."""
 
 import datetime
+import errno
+import os
 import pathlib
 
 import numpy as np
@@ -87,12 +89,17 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
         if distribution.num_workers(method.distribute_strategy) == 1:
             raise
         announce(f"Stopped: {distribution.lost_worker(error)}")
-    except OSError as error:
-        announce(f"Stopped: a file of the run cannot be written: {error}. Make room, and --resume.")
-    except tf.errors.ResourceExhaustedError as error:
-        said = error.message.partition("\n")[0]
-        announce(f"Stopped: no memory is left. Try a smaller --batch_size. TensorFlow says: {said}")
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
+        announce(f"Stopped: {_no_room(error)}")
     return "stopped"
+
+
+def _no_room(error):
+    """What to tell of a full disk, or of full memory: TensorFlow has one error for both."""
+    said = str(error).partition("\n")[0]
+    if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in said:
+        return f"a file of the run cannot be written: {said}. Make room, and --resume."
+    return f"no memory is left. Try a smaller --batch_size. TensorFlow says: {said}"
 
 
 def _report(run, method, status, started, announce):
