@@ -80,9 +80,7 @@ class KDMLC(MLC):
         labels = noisy["labels"]
         num_noisy = labels.shape[0] or tf.shape(labels)[0]
         pseudo_labels = self.corrected_labels(features[:num_noisy], labels)
-        targets = tf.concat(
-            [pseudo_labels, self.one_hot(clean["labels"], pseudo_labels.dtype)], axis=0
-        )
+        targets = self.targets(pseudo_labels, clean)
         images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
         student = self.classifiers["student"]
         with tf.GradientTape() as tape:

@@ -94,9 +94,7 @@ class MLC(Method):
         num_noisy = noisy["labels"].shape[0] or tf.shape(noisy["labels"])[0]
         features = tf.stop_gradient(seen["features"])
         pseudo_labels = self.corrected_labels(features[:num_noisy], noisy["labels"])
-        targets = tf.concat(
-            [pseudo_labels, self.one_hot(clean["labels"], pseudo_labels.dtype)], axis=0
-        )
+        targets = self.targets(pseudo_labels, clean)
         outputs = {
             "logits": seen["logits"],
             "features": features,
@@ -118,6 +116,11 @@ class MLC(Method):
     def corrected_labels(self, features, labels):
         """Pseudo-labels [b, classes] of labels [b] given features [b, f], with α as it is now."""
         return self.corrector({"features": features, "labels": labels})
+
+    def targets(self, pseudo_labels, clean):
+        """Rows [b + c, classes] to learn from on N ∪ C: pseudo-labels, then trusted labels."""
+        trusted = self.one_hot(clean["labels"], pseudo_labels.dtype)
+        return tf.concat([pseudo_labels, trusted], axis=0)
 
     def one_hot(self, labels, dtype):
         """Rows [b, classes] of given labels [b]."""
