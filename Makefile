@@ -67,4 +67,4 @@ $(VENV)/.installed-test: $(METADATA)
 	@touch $(VENV)/.installed
 
 $(VENV_MIN)/.installed-test: $(METADATA)
-	$(call install,$(VENV_MIN),'.[test]' 'tensorflow==2.19.*' 'keras==3.10.*')
+	$(call install,$(VENV_MIN),'.[test]' 'tensorflow==2.19.*' 'keras==3.11.*' 'tensorflow-metadata<1.18')

@@ -27,7 +27,7 @@ setup(
     install_requires=[
         "absl-py>=2",
         "importlib_resources",  # tensorflow-datasets imports it without requiring it
-        "keras>=3.10,<4",
+        "keras>=3.11,<4",
         "keras-cv>=0.9",
         "matplotlib>=3.8",
         "numpy>=1.26",

@@ -3,8 +3,6 @@
 import keras
 import tensorflow as tf
 
-from kdmlc_tf.errors import InputError
-
 
 def random_crop(images, *, padding, seed):
     """Pads with zeros on all sides and cuts a window of the original size at random.
@@ -122,13 +120,8 @@ def rand_augment(*, operations=2, magnitude=0.3):
       Function of (images [b, h, w, 3] with values 0..255, seed integer [2]) that gives float32
       of the same shape, values 0..255.
 
-    Raises:
-      InputError: the installed Keras has no RandAugment.
-
     Source: Cubuk et al. 2020, arXiv:1909.13719.
     """
-    if not hasattr(keras.layers, "RandAugment"):
-        raise InputError("--strong_view=randaugment needs a newer Keras: 3.10 or above.")
     seeds = _StatelessSeeds()
     layer = _per_image_class(seeds)(num_ops=operations, factor=magnitude)
 

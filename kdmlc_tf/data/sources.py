@@ -148,8 +148,8 @@ def _digits():
 def _from_tfds(name, data_dir):
     """The `Source` of a set that TensorFlow Datasets knows, downloading it only where possible."""
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
+    tfds = _imported_tfds()
     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
         _download(builder, name)
@@ -163,6 +163,20 @@ def _from_tfds(name, data_dir):
         ) from error
     source = _assemble(name, builder.info.features["label"].names, train, test)
     return dataclasses.replace(source, unreadable={"train": bad_train, "test": bad_test})
+
+
+def _imported_tfds():
+    """The module tensorflow_datasets; InputError where it cannot be imported."""
+    try:
+        import tensorflow_datasets as tfds
+
+        tfds.builder  # noqa: B018  # After a failed import a second one gives half a module.
+    except Exception as error:  # protobuf has several classes for versions that do not match
+        raise InputError(
+            f"TensorFlow Datasets cannot be imported ({_first_line(error)}). Where protobuf is too "
+            "old, as TensorFlow 2.19 needs it: pip install 'tensorflow-metadata<1.18'."
+        ) from error
+    return tfds
 
 
 def _assemble(name, feature_names, train, test):

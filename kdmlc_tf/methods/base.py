@@ -276,8 +276,8 @@ class Method(keras.Model):
         """Nothing to build: networks, optimizers and trackers are built in `compile`."""
 
     def _get_metrics_result_or_logs(self, logs):
-        """The epoch's logs, from the trackers: exact over replicas with unequal last batches."""
-        return {name: self.trackers[name].result() for name in logs}
+        """The epoch's logs, floats from the trackers: exact over replicas with unequal batches."""
+        return {name: float(self.trackers[name].result()) for name in logs}
 
 
 def _length(batches):

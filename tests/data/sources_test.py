@@ -1,7 +1,9 @@
 import os
 import socket
+import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -213,6 +215,13 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(InputError, match="could not be downloaded .No route to host.*--data_dir"):
         sources.load("mnist", data_dir=str(tmp_path))
+
+
+def test_a_tensorflow_datasets_that_cannot_be_imported_is_told_with_its_remedy(monkeypatch):
+    half = types.ModuleType("tensorflow_datasets")  # what a failed import leaves behind
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", half)
+    with pytest.raises(InputError, match="cannot be imported .*pip install 'tensorflow-metadata<"):
+        sources.load("mnist")
 
 
 def serve_once(listener, reply):
