@@ -282,37 +282,38 @@ def trained(strategy):
         return strategy.experimental_distribute_values_from_function(of)
 
     with strategy.scope():
-        method = precision_test.built("ce", precision="mixed_float16")
+        method = precision_test.built("kdmlc", precision="mixed_float16")
     step = tf.function(lambda batch: strategy.run(method.train_step, args=(batch,)))
-    found = {"scales": [], "weights": []}
+    found = {name: {"scales": [], "weights": []} for name in method.networks}
     for overflow in (False, True, False):
         step(halves(overflow))
-        optimizer = method.optimizers_by_name["student"]
-        values = strategy.experimental_local_results(optimizer.dynamic_scale.value)
-        found["scales"].append([float(value) for value in values])
-        kernel = strategy.experimental_local_results(
-            method.networks["student"].trainable_variables[0].value
-        )
-        found["weights"].append([np.ravel(value).tolist() for value in kernel])
+        for name, seen in found.items():
+            scale = method.optimizers_by_name[name].dynamic_scale.value
+            values = strategy.experimental_local_results(scale)
+            seen["scales"].append([float(value) for value in values])
+            kernel = strategy.experimental_local_results(
+                method.networks[name].trainable_variables[0].value
+            )
+            seen["weights"].append([np.ravel(value).tolist() for value in kernel])
     return found
 
 
 one = trained(tf.distribute.get_strategy())
 two = trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-print(json.dumps([one, two]))
+print(json.dumps({name: [one[name], two[name]] for name in one}))
 """
 
 
-def test_an_overflow_on_one_replica_skips_the_step_on_all(request):
+def test_an_overflow_on_one_replica_skips_every_networks_step_on_all(request):
     folders = [str(request.path.parent), str(request.config.rootpath)]
     done = subprocess.run(
         [sys.executable, "-c", _REPLICAS, *folders], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
-    assert one["scales"] == [[2.0**15], [2.0**14], [2.0**14]]
-    assert two["scales"] == [[2.0**15] * 2, [2.0**14] * 2, [2.0**14] * 2]
-    for single, double in zip(one["weights"], two["weights"], strict=True):
-        np.testing.assert_array_equal(*double)
-        np.testing.assert_allclose(double[0], single[0], atol=2e-4)
-    assert two["weights"][0] == two["weights"][1] != two["weights"][2]
+    for name, (one, two) in json.loads(done.stdout.splitlines()[-1]).items():
+        assert one["scales"] == [[2.0**15], [2.0**14], [2.0**14]], name
+        assert two["scales"] == [[2.0**15] * 2, [2.0**14] * 2, [2.0**14] * 2], name
+        for single, double in zip(one["weights"], two["weights"], strict=True):
+            np.testing.assert_array_equal(*double, err_msg=name)
+            np.testing.assert_allclose(double[0], single[0], atol=2e-4, err_msg=name)
+        assert two["weights"][0] == two["weights"][1] != two["weights"][2], name
