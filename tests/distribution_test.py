@@ -161,15 +161,16 @@ def unknown_dimensions(function):
     return found
 
 
-@pytest.mark.parametrize("method", ["kdmlc", "ce"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_shape_of_a_step_is_static(method):
     config = digits(method=method, strategy="tpu", student="cnn:0.25", cutout=2)
     prepared = data_lib.prepare(config)
     built = Builder(config, input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=5).build()
     batches = training.training_batches(config, prepared)
-    step = tf.function(built.train_step).get_concrete_function(batches.element_spec)
-    assert len(step.graph.get_operations()) > 100
-    assert not unknown_dimensions(step)
+    for _, stage in built.stages():
+        step = tf.function(stage).get_concrete_function(batches.element_spec)
+        assert len(step.graph.get_operations()) > 100
+        assert not unknown_dimensions(step)
     tests = training.evaluation_batches(config, prepared, prepared.test())
     judged = tf.function(built.test_step).get_concrete_function(tests.element_spec)
     assert not unknown_dimensions(judged)
