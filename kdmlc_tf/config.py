@@ -7,6 +7,7 @@ import typing
 
 from kdmlc_tf.errors import InputError
 
+LOOKAHEADS = ("all", "last_stage", "head")  # names of parts in networks/parts.py
 METHODS = ("kdmlc", "mlc", "ce", "clean_only", "offline_kd")
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # names of Keras' dtype policies
@@ -88,6 +89,12 @@ class Config:
     corrector_learning_rate: float = _setting(3e-4, "Adam's rate for the corrector.", low=0)
     recompute_pseudo_labels: bool = _setting(
         False, "Update the teacher with pseudo-labels of the new corrector (one more pass)."
+    )
+    lookahead: str = _setting(
+        "all",
+        "Part of the network that the meta-gradient goes through: all (exact), last_stage or head "
+        "(much cheaper: docs/SPEED.md).",
+        choices=LOOKAHEADS,
     )
     temperature: float = _setting(
         4.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01

@@ -57,6 +57,7 @@ class Builder:
             temperature=self.config.temperature,
             distillation_weight=self.config.distillation_weight,
             recompute_pseudo_labels=self.config.recompute_pseudo_labels,
+            lookahead=self.config.lookahead,
             **kwargs,
         )
 
@@ -71,6 +72,7 @@ class Builder:
             student,
             self.corrector(student),
             recompute_pseudo_labels=self.config.recompute_pseudo_labels,
+            lookahead=self.config.lookahead,
         )
 
     def cross_entropy(self):

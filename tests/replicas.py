@@ -40,6 +40,7 @@ def build(name, **options):
         "recompute": lambda: kdmlc_tf.KDMLC(
             teacher, student, corrector, recompute_pseudo_labels=True
         ),
+        "partial": lambda: kdmlc_tf.KDMLC(teacher, student, corrector, lookahead="head"),
         "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),
         "ce": lambda: kdmlc_tf.CrossEntropy(student),

@@ -22,6 +22,7 @@ class KDMLC(MLC):
       temperature: T > 0, dimensionless.
       distillation_weight: κ between 0 and 1.
       recompute_pseudo_labels: see `MLC`.
+      lookahead: see `MLC`; part of the teacher.
 
     Raises:
       ValueError: the temperature or the weight is outside its range, or teacher and student
@@ -41,6 +42,7 @@ class KDMLC(MLC):
         temperature=4.0,
         distillation_weight=0.5,
         recompute_pseudo_labels=False,
+        lookahead="all",
         name=None,
     ):
         super(MLC, self).__init__({"teacher": teacher, "student": student}, corrector, name=name)
@@ -52,7 +54,7 @@ class KDMLC(MLC):
             )
         self.temperature = temperature
         self.distillation_weight = distillation_weight
-        self.recompute_pseudo_labels = recompute_pseudo_labels
+        self.set_correction(recompute_pseudo_labels, lookahead)
 
     def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `teacher_optimizer` must be an SGD (see `check_looks_ahead`)."""

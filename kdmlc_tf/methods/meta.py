@@ -56,8 +56,12 @@ def look_ahead(inner_loss, weights, optimizer):
     return LookAhead(loss, gradient, ahead, factor, outer, local_gradient, outputs)
 
 
-def meta_gradient(ahead, meta_loss, corrector_weights, *, scale=1.0):
+def meta_gradient(ahead, meta_loss, corrector_weights, *, scale=1.0, through=None):
     """The gradient of the meta loss at w'(α) with respect to α.
+
+    Of a partial look-ahead (FaMUS, Xu et al., CVPR 2021) it is the part that goes through some of
+    the weights: the others are looked ahead with, as in the whole one, and taken for constants.
+    Neither L_M nor G is then differentiated below the lowest of them.
 
     Fit for networks that compute in float16: v comes from `scale` L_M, and (∂G/∂α)ᵀ v is linear in
     v, hence taken from v / |v|, which neither underflows nor overflows. What is left, |v|, η and
@@ -68,15 +72,18 @@ def meta_gradient(ahead, meta_loss, corrector_weights, *, scale=1.0):
       meta_loss: callable (weights) -> L_M, this replica's scalar clean loss at those weights.
       corrector_weights: α, the variables that `inner_loss` read.
       scale: the loss scale of the corrector's optimizer.
+      through: positions of the weights gone through, in the order of `ahead.weights`; None: all.
 
     Returns:
       (L_M of this replica, `scale` ∇_α L_M averaged over replicas: a list of tensors shaped as α).
     """
+    through = range(len(ahead.weights)) if through is None else through
+    weights = [ahead.weights[k] for k in through]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(ahead.weights)
+        tape.watch(weights)
         loss = meta_loss(ahead.weights)
         scaled = scale * loss
-    v = tape.gradient(scaled, ahead.weights, unconnected_gradients="zero")
+    v = tape.gradient(scaled, weights, unconnected_gradients="zero")
     v = distribution.mean_over_replicas(v)
     norm = tf.linalg.global_norm(v)
     direction = [tf.math.divide_no_nan(part, norm) for part in v]
@@ -86,8 +93,8 @@ def meta_gradient(ahead, meta_loss, corrector_weights, *, scale=1.0):
     with ahead.tape:
         product = tf.add_n(
             [
-                tf.reduce_sum(part * cotangent)
-                for part, cotangent in zip(ahead.local_gradient, direction, strict=True)
+                tf.reduce_sum(ahead.local_gradient[k] * cotangent)
+                for k, cotangent in zip(through, direction, strict=True)
             ]
         )
     gradient = ahead.tape.gradient(product, corrector_weights, unconnected_gradients="zero")

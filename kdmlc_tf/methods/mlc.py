@@ -5,6 +5,7 @@ import tensorflow as tf
 from kdmlc_tf.methods import losses, meta
 from kdmlc_tf.methods.base import Method, accuracy
 from kdmlc_tf.methods.sgd import check_looks_ahead
+from kdmlc_tf.networks import parts
 
 
 class MLC(Method):
@@ -15,13 +16,26 @@ class MLC(Method):
       corrector: a built `Corrector` for the classifier's features.
       recompute_pseudo_labels: update the classifier with the pseudo-labels of the corrector's
         new weights, one more pass, instead of the weights looked ahead to.
+      lookahead: part of the classifier that the meta-gradient goes through: "all", "last_stage"
+        or "head" (see `parts.positions`). The classifier's own update is always complete.
+
+    Raises:
+      ValueError: the classifier has no such part, or not as many classes as the corrector.
     """
 
     corrected = "student"
 
-    def __init__(self, student, corrector, *, recompute_pseudo_labels=False, name=None):
+    def __init__(
+        self, student, corrector, *, recompute_pseudo_labels=False, lookahead="all", name=None
+    ):
         super().__init__({"student": student}, corrector, name=name)
+        self.set_correction(recompute_pseudo_labels, lookahead)
+
+    def set_correction(self, recompute_pseudo_labels, lookahead):
+        """Takes the settings of phases 1 to 3."""
         self.recompute_pseudo_labels = recompute_pseudo_labels
+        self.lookahead = lookahead
+        self.looked_through = parts.positions(self.networks[self.corrected], lookahead)
 
     def compile(self, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `student_optimizer` must be an SGD (see `check_looks_ahead`)."""
@@ -66,6 +80,7 @@ class MLC(Method):
             lambda w: self.clean_loss(w, meta_batch),
             [variable.value for variable in self.corrector.trainable_variables],
             scale=self.optimizers_by_name["corrector"].scale_loss(1.0),
+            through=self.looked_through,
         )
         self.apply_mean("corrector", gradient)
 

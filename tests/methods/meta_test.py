@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import kdmlc_tf
 from kdmlc_tf.methods import meta
+from kdmlc_tf.networks import parts
 from kdmlc_tf.networks.corrector import Corrector
 
 
@@ -157,6 +158,39 @@ def test_meta_gradient_matches_finite_differences(float64, nesterov):
         slope = central_difference(meta_loss, alpha, step=1e-6)
         np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-9)
         assert np.abs(slope).max() > 1e-6  # a zero gradient would agree with anything
+
+
+@pytest.mark.parametrize("part", ["last_stage", "head"])
+def test_partial_meta_gradient_is_the_exact_one_through_those_layers_alone(float64, part):
+    method, (noisy, clean, meta_batch) = small_method(), small_batch()
+    teacher, optimizer = method.networks["teacher"], method.optimizers_by_name["teacher"]
+    through = parts.positions(teacher, part)
+    assert through == {"last_stage": (0, 1, 2, 3, 4, 5), "head": (4, 5)}[part]
+    weights = [tf.convert_to_tensor(v) for v in teacher.trainable_variables]
+
+    def look():
+        return meta.look_ahead(lambda w: method.noisy_loss(w, noisy, clean), weights, optimizer)
+
+    fixed = look().weights
+
+    @tf.function
+    def meta_loss():
+        moving = look().weights
+        mixed = [moving[k] if k in through else fixed[k] for k in range(len(fixed))]
+        return method.clean_loss(mixed, meta_batch)
+
+    alphas = method.corrector.trainable_variables
+    loss, gradients = meta.meta_gradient(
+        look(),
+        lambda w: method.clean_loss(w, meta_batch),
+        [v.value for v in alphas],
+        through=through,
+    )
+    np.testing.assert_allclose(loss, meta_loss(), rtol=1e-12)
+    for alpha, gradient in zip(alphas, gradients, strict=True):
+        slope = central_difference(meta_loss, alpha, step=1e-6)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-9)
+        assert np.abs(slope).max() > 1e-6
 
 
 def central_difference(function, variable, step):

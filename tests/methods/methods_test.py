@@ -235,6 +235,18 @@ def test_recomputed_pseudo_labels_are_those_of_the_new_corrector(blobs):
         np.testing.assert_allclose(now.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_partial_look_ahead_moves_the_corrector_alone_otherwise(blobs):
+    def after_one_step(lookahead):
+        method = kdmlc(lookahead=lookahead)
+        method.train_step(one_batch(blobs))
+        return method.networks["teacher"].get_weights(), method.corrector.get_weights()
+
+    (teacher, whole), (again, partial) = after_one_step("all"), after_one_step("head")
+    for one, other in zip(teacher, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(np.any(one != other) for one, other in zip(whole, partial, strict=True))
+
+
 def test_steps_per_execution_changes_nothing_whatever_it_divides(blobs):
     def weights(steps_per_execution):
         method = kdmlc_tf.OfflineKD(
@@ -262,6 +274,8 @@ def test_models_that_do_not_fit_together_are_refused():
         kdmlc(temperature=0)
     with pytest.raises(ValueError, match="between 0 and 1. Received: 1.5"):
         kdmlc(distillation_weight=1.5)
+    with pytest.raises(ValueError, match="`lookahead` must be one of all, .* Received: 'some'"):
+        kdmlc(lookahead="some")
     with pytest.raises(ValueError, match="Received: Adam"):
         method = kdmlc_tf.MLC(classifier(8, 2), corrector(8))
         method.compile(keras.optimizers.Adam(), keras.optimizers.Adam())
