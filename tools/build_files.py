@@ -20,7 +20,7 @@ TESTS = {
 }
 PROGRAMS = ("evaluate", "export", "train")
 # These read the whole repository, which Bazel does not show to a test: pytest alone runs them.
-OUTSIDE_BAZEL = {"build_test", "readme_test"}
+OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test"}
 DATA = {
     "cli_test": ["//:flags"],
     "distribution_test": ["replicas.py"],

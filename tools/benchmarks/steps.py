@@ -1,0 +1,154 @@
+"""What a training step costs, beside the passes that it cannot do without."""
+
+import collections
+import time
+
+import tensorflow as tf
+
+from kdmlc_tf.methods import losses
+from kdmlc_tf.methods.baselines import CrossEntropy
+from tools.benchmarks import profiling, timing
+from tools.benchmarks.pairs import PAIRS, ROWS, stepper
+
+# An exact step has to do these; see METHOD.md's phases.
+FLOOR = ("teacher_nc", "teacher_m", "teacher_forward_n", "student_nc")
+_SHOWN = 12  # kinds of operations, the costliest
+
+
+class OnNoisyAndClean(CrossEntropy):
+    """Plain training on N and C: the steps that a partial look-ahead contains."""
+
+    def labelled(self, noisy, clean, meta_batch):
+        """N and C."""
+        return [noisy, clean]
+
+
+def measure(name, rounds):
+    """Times of the methods' steps and of their floor, and how they compare.
+
+    Args:
+      name: of a pair.
+      rounds: times each is measured.
+
+    Returns:
+      Dict for the results.
+    """
+    pair = PAIRS[name]
+    batch = pair.batch()
+    teacher_as_student = {"student": pair.teacher}
+    methods = {row: pair.build(method, **settings) for row, (method, settings) in ROWS.items()}
+    methods["ce_on_teacher"] = pair.build("ce", **teacher_as_student)
+    methods["mlc_on_teacher"] = pair.build("mlc", **teacher_as_student)
+    methods["plain_teacher"] = _plain(pair, **teacher_as_student)
+    methods["plain_student"] = _plain(pair)
+    functions = {row: stepper(method, batch) for row, method in methods.items()}
+    functions |= _floor(methods["kdmlc"], batch)
+    seconds = timing.interleaved(functions, rounds)
+    plain = ("plain_teacher", "plain_student")
+    compared = {
+        "kdmlc over floor": (["kdmlc"], FLOOR),
+        "kdmlc_last_stage over plain steps": (["kdmlc_last_stage"], plain),
+        "kdmlc_head over plain steps": (["kdmlc_head"], plain),
+        "kdmlc over plain steps": (["kdmlc"], plain),
+        "mlc_on_teacher over ce_on_teacher": (["mlc_on_teacher"], ["ce_on_teacher"]),
+        "mlc over ce": (["mlc"], ["ce"]),
+    }
+    return {
+        "networks": [pair.teacher, pair.student],
+        "batch": {"noisy": pair.batch_size, "clean": pair.batch_size},
+        "rounds": rounds,
+        "median_ms": timing.medians_ms(seconds),
+        "ratios": {what: timing.ratio(seconds, *which) for what, which in compared.items()},
+        "where the exact step's time goes, ms": _where(functions),
+    }
+
+
+def measure_compiled(name, rounds):
+    """The same rows with several steps per call, and compiled by XLA."""
+    pair = PAIRS[name]
+    batch, calls = pair.batch(), pair.steps_per_execution
+    found = {"rounds": rounds, "steps_per_execution": calls, "ms_per_step": {}}
+    for row, (method, settings) in ROWS.items():
+        several = pair.build(method, steps_per_execution=calls, **settings)
+        jit = pair.build(method, jit_compile=True, **settings)
+        one, many = stepper(pair.build(method, **settings), batch), stepper(several, batch)
+        start = time.perf_counter()
+        compiled = stepper(jit, batch)
+        compiled()
+        compilation = time.perf_counter() - start
+
+        def in_turns(one=one, calls=calls):
+            for _ in range(calls):
+                one()
+
+        functions = {"one at a time": in_turns, "several": many}
+        seconds = timing.interleaved(functions, -(-rounds // calls) if calls < rounds else rounds)
+        medians = timing.medians_ms(seconds, calls)
+        single = timing.interleaved({"one": one, "jit": compiled}, rounds)
+        found["ms_per_step"][row] = {
+            **medians,
+            "jit": timing.medians_ms(single)["jit"],
+            "jit over one": timing.ratio(single, ["jit"], ["one"]),
+            "jit's first call, s": round(compilation, 1),
+        }
+    return found
+
+
+def _plain(pair, **settings):
+    """The plain step of one network on N and C, with its optimizer."""
+    template = pair.build("ce", **settings)
+    method = OnNoisyAndClean(template.networks["student"])
+    method.compile(template.optimizers_by_name["student"])
+    return method
+
+
+def _floor(method, batch):
+    """Functions of the passes in `FLOOR`, with no optimizer, corrector or metric."""
+    noisy, clean, meta_batch = (part["images"] for part in batch)
+    both = tf.concat([noisy, clean], axis=0)
+    teacher, student = method.networks["teacher"], method.networks["student"]
+
+    def forward_backward(network, images):
+        classes = method.num_classes
+        targets = tf.fill([images.shape[0], classes], 1.0 / classes)
+
+        @tf.function
+        def both_ways():
+            with tf.GradientTape() as tape:
+                logits = network(images, training=True)["logits"]
+                loss = tf.reduce_mean(losses.cross_entropy(targets, logits))
+            return tape.gradient(loss, network.trainable_variables)
+
+        return lambda: both_ways()[0].numpy()
+
+    @tf.function
+    def forward():
+        return teacher(noisy, training=True)["logits"]
+
+    return {
+        "teacher_nc": forward_backward(teacher, both),
+        "teacher_m": forward_backward(teacher, meta_batch),
+        "teacher_forward_n": lambda: forward().numpy(),
+        "student_nc": forward_backward(student, both),
+    }
+
+
+def _where(functions):
+    """Milliseconds by operation of an exact step, of its floor, and the difference of the two."""
+    step = profiling.by_operation(functions["kdmlc"])
+    floor = sum((profiling.by_operation(functions[name]) for name in FLOOR), collections.Counter())
+    return {
+        name: {
+            "step": round(step[name], 3),
+            "floor": round(floor[name], 3),
+            "rest": round(step[name] - floor[name], 3),
+        }
+        for name, _ in step.most_common(_SHOWN)
+    }
+
+
+def profile(name, folder):
+    """Writes a TensorBoard profile of ten exact KDMLC steps."""
+    pair = PAIRS[name]
+    profiling.write(stepper(pair.build("kdmlc"), pair.batch()), folder)
+    print(f"tensorboard --logdir={folder}   # the Profile tab needs tensorboard-plugin-profile")
