@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 SECTIONS = ("steps", "compiled", "input", "latency", "memory", "growth")
-PAIRS = ("resnet32", "tiny")
+PAIRS = ("resnet32", "small", "tiny")
 
 
 def main():

@@ -58,6 +58,8 @@ class Pair:
 
 PAIRS = {
     "resnet32": Pair("resnet32", "resnet8"),
+    # What README's comparison on real images trains.
+    "small": Pair("resnet8", "resnet8:0.5", steps_per_execution=10),
     # What `make demo` trains, on digits of 8 x 8 pixels.
     "tiny": Pair("cnn", "mlp", input_shape=(8, 8, 1), batch_size=50, steps_per_execution=20),
 }

@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import statistics
 import tempfile
 
 import tensorflow as tf
@@ -9,25 +10,38 @@ import tensorflow as tf
 _CALLS = 10
 
 
-def by_operation(function):
-    """Milliseconds per call that the CPU spends in each kind of operation.
+def by_operation(functions, rounds):
+    """Milliseconds per call that the CPU spends in each kind of operation: medians over rounds.
 
     Args:
-      function: takes no arguments; called once before, then ten times under the profiler.
+      functions: dict name -> function without arguments, called before; each once in a round.
+      rounds: how often each is called.
 
     Returns:
-      collections.Counter: operation, as Conv2D -> ms.
+      Dict name -> {operation, as "Conv2D": ms}.
     """
-    function()
+    found = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            found[name].append(_of_one_call(function))
+    return {name: _medians(calls) for name, calls in found.items()}
+
+
+def _of_one_call(function):
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
-            for _ in range(_CALLS):
-                function()
+            function()
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         return _total(path.read_bytes())
 
 
+def _medians(calls):
+    operations = set().union(*calls)
+    return {name: statistics.median(call[name] for call in calls) for name in operations}
+
+
 def _total(data):
+    """Counter of ms by operation in a profile's bytes."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -39,7 +53,7 @@ def _total(data):
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name.rpartition(":")[2]
                 if name in known:
-                    found[name] += event.duration_ps / 1e9 / _CALLS
+                    found[name] += event.duration_ps / 1e9
     return found
 
 

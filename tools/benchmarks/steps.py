@@ -1,6 +1,6 @@
 """What a training step costs, beside the passes that it cannot do without."""
 
-import collections
+import functools
 import time
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ from tools.benchmarks.pairs import PAIRS, ROWS, stepper
 
 # An exact step has to do these; see METHOD.md's phases.
 FLOOR = ("teacher_nc", "teacher_m", "teacher_forward_n", "student_nc")
+_COMPILED = ("ce", "kdmlc", "kdmlc_head")
 _SHOWN = 12  # kinds of operations, the costliest
 
 
@@ -59,39 +60,48 @@ def measure(name, rounds):
         "rounds": rounds,
         "median_ms": timing.medians_ms(seconds),
         "ratios": {what: timing.ratio(seconds, *which) for what, which in compared.items()},
-        "where the exact step's time goes, ms": _where(functions),
+        "where the exact step's time goes, ms": _where(functions, -(-rounds // 4)),
     }
 
 
 def measure_compiled(name, rounds):
-    """The same rows with several steps per call, and compiled by XLA."""
+    """Rows one step at a time, several steps per call, and compiled by XLA.
+
+    Args:
+      name: of a pair.
+      rounds: steps that each is measured for, at least.
+
+    Returns:
+      Dict for the results.
+    """
     pair = PAIRS[name]
     batch, calls = pair.batch(), pair.steps_per_execution
-    found = {"rounds": rounds, "steps_per_execution": calls, "ms_per_step": {}}
-    for row, (method, settings) in ROWS.items():
+    found = {"steps_per_execution": calls, "ms_per_step": {}, "over one at a time": {}}
+    for row in _COMPILED:
+        method, settings = ROWS[row]
+        one = stepper(pair.build(method, **settings), batch)
+        jit = stepper(pair.build(method, jit_compile=True, **settings), batch)
         several = pair.build(method, steps_per_execution=calls, **settings)
-        jit = pair.build(method, jit_compile=True, **settings)
-        one, many = stepper(pair.build(method, **settings), batch), stepper(several, batch)
         start = time.perf_counter()
-        compiled = stepper(jit, batch)
-        compiled()
+        jit()
         compilation = time.perf_counter() - start
-
-        def in_turns(one=one, calls=calls):
-            for _ in range(calls):
-                one()
-
-        functions = {"one at a time": in_turns, "several": many}
-        seconds = timing.interleaved(functions, -(-rounds // calls) if calls < rounds else rounds)
+        functions = {
+            "one at a time": functools.partial(_repeat, one, calls),
+            "several": stepper(several, batch),
+            "jit": functools.partial(_repeat, jit, calls),
+        }
+        seconds = timing.interleaved(functions, max(3, -(-rounds // calls)))
         medians = timing.medians_ms(seconds, calls)
-        single = timing.interleaved({"one": one, "jit": compiled}, rounds)
-        found["ms_per_step"][row] = {
-            **medians,
-            "jit": timing.medians_ms(single)["jit"],
-            "jit over one": timing.ratio(single, ["jit"], ["one"]),
-            "jit's first call, s": round(compilation, 1),
+        found["ms_per_step"][row] = {**medians, "first call of jit, s": round(compilation, 1)}
+        found["over one at a time"][row] = {
+            kind: timing.ratio(seconds, [kind], ["one at a time"]) for kind in ("several", "jit")
         }
     return found
+
+
+def _repeat(function, times):
+    for _ in range(times):
+        function()
 
 
 def _plain(pair, **settings):
@@ -133,17 +143,19 @@ def _floor(method, batch):
     }
 
 
-def _where(functions):
+def _where(functions, rounds):
     """Milliseconds by operation of an exact step, of its floor, and the difference of the two."""
-    step = profiling.by_operation(functions["kdmlc"])
-    floor = sum((profiling.by_operation(functions[name]) for name in FLOOR), collections.Counter())
+    parts = {name: functions[name] for name in ("kdmlc", *FLOOR)}
+    found = profiling.by_operation(parts, rounds)
+    step = found.pop("kdmlc")
+    floor = {name: sum(part.get(name, 0) for part in found.values()) for name in step}
     return {
         name: {
             "step": round(step[name], 3),
             "floor": round(floor[name], 3),
             "rest": round(step[name] - floor[name], 3),
         }
-        for name, _ in step.most_common(_SHOWN)
+        for name in sorted(step, key=step.get, reverse=True)[:_SHOWN]
     }
 
 
