@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 # Read, not imported: building a wheel must not need TensorFlow.
 VERSION = re.search(
-    r'^__version__ = "([^"]+)"$', (ROOT / "kdmlc_tf" / "__init__.py").read_text("utf-8"), re.M
+    r'^__version__ = "([^"]+)"$', (ROOT / "kdmlc_tf" / "version.py").read_text("utf-8"), re.M
 )[1]
 
 SERVING = ["tensorflow-serving-api>=2.19,<2.22"]

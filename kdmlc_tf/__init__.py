@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.1.0"
+from kdmlc_tf.version import __version__
 
 # Looked up on first use, so that `python -m kdmlc_tf.train --help` need not wait for TensorFlow.
 _HOMES = {
@@ -20,10 +20,11 @@ _HOMES = {
     "build_network": "kdmlc_tf.networks.registry",
     "evaluation_batches": "kdmlc_tf.data.pipeline",
     "export_classifier": "kdmlc_tf.serving.saved_model",
+    "fit": "kdmlc_tf.fitting",
     "training_batches": "kdmlc_tf.data.pipeline",
 }
 _RENAMED = {"build_network": "build"}
-__all__ = list(_HOMES)
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name):

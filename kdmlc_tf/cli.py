@@ -9,6 +9,7 @@ import typing
 from absl import app, flags, logging
 
 from kdmlc_tf import config as config_lib
+from kdmlc_tf.data import own
 from kdmlc_tf.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -39,14 +40,18 @@ def config_from_flags():
     """
     names = [field.name for field in dataclasses.fields(config_lib.Config)]
     given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
-    if "noise" in given and given.get("noise_type", "").startswith(("human:", "matrix:")):
-        raise InputError(
-            f"--noise says nothing about --noise_type={given['noise_type']}: leave it out."
-        )
     if "data_dir" in given:
         given["data_dir"] = os.path.abspath(given["data_dir"])
-    preset = config_lib.PRESETS.get(given.get("dataset", config_lib.Config.dataset), {})
-    return config_lib.Config(**{**preset, **given}).validate()
+    dataset = given.get("dataset", config_lib.Config.dataset)
+    preset = config_lib.OWN if own.is_own(dataset) else config_lib.PRESETS.get(dataset, {})
+    if own.is_own(dataset):
+        given["dataset"], given["data_dir"] = own.located(dataset, given.get("data_dir"))
+    config = config_lib.Config(**{**preset, **given}).validate()
+    if "noise" in given and config.noise_type.startswith(("human:", "matrix:", "given")):
+        raise InputError(
+            f"--noise says nothing about --noise_type={config.noise_type}: leave it out."
+        )
+    return config
 
 
 def run(main):

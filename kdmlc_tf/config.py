@@ -27,10 +27,37 @@ class Config:
     """
 
     # What is learned from.
-    dataset: str = _setting("cifar10", "Data set, by name.")
-    data_dir: str | None = _setting(
-        None, "Folder with prepared TensorFlow Datasets; default: TFDS's own."
+    dataset: str = _setting(
+        "cifar10",
+        "Data set, by name; or your own: folder:DIR, csv:FILE, npz:FILE, tfds:NAME (README.md).",
     )
+    data_dir: str | None = _setting(
+        None,
+        "Folder with prepared TensorFlow Datasets, default: TFDS's own; for folder:, csv: and npz: "
+        "the folder that their place is relative to.",
+    )
+    noisy_key: str | None = _setting(
+        None, "tfds:NAME: the feature with the noisy label; default: --label_key."
+    )
+    label_key: str = _setting("label", "tfds:NAME: the feature with the label.")
+    image_size: int | None = _setting(
+        None,
+        "Side in pixels that images of your own are resized to; default: their size, if all have "
+        "the same.",
+        low=1,
+    )
+    crop_size: int | None = _setting(
+        None,
+        "Side in pixels of the part of the images that the networks see: a random one in training, "
+        "the middle else. Default: all.",
+        low=1,
+    )
+    mean: str | None = _setting(
+        None,
+        "Mean of each channel (0..255) or feature, separated by commas; default: measured on the "
+        "noisy set.",
+    )
+    std: str | None = _setting(None, "The same of the standard deviations.")
     bad_input: str = _setting(
         "refuse",
         "What to do with examples that cannot be used, e.g. a label outside the classes, NaN, an "
@@ -42,10 +69,11 @@ class Config:
     noise_type: str = _setting(
         "uniform",
         "uniform (true class included), symmetric, flip, pairflip, asymmetric, instance, "
-        "matrix:FILE, or human:KEY (e.g. human:worse).",
+        "matrix:FILE, human:KEY (e.g. human:worse), or given: the labels as your own data set "
+        "brings them.",
     )
-    clean: int = _setting(1000, "Trusted examples: the whole label budget.", low=1)
-    validation: int = _setting(
+    clean: int | None = _setting(1000, "Trusted examples: the whole label budget.", low=1)
+    validation: int | None = _setting(
         5000, "Noisy examples held out, with their noisy labels, to select an epoch.", low=1
     )
     limit_train: int | None = _setting(None, "Noisy training examples kept; default: all.", low=1)
@@ -144,7 +172,27 @@ class Config:
             why = "it compiles by itself" if self.strategy == "tpu" else "XLA takes one device only"
             raise InputError(f"Leave out --jit_compile with --strategy={self.strategy}: {why}.")
         self.milestone_epochs()
+        self.statistics()
         return self
+
+    def statistics(self):
+        """(mean, std), each a tuple of floats; None where they are to be measured."""
+        if self.mean is None and self.std is None:
+            return None
+        try:
+            mean, std = (
+                tuple(float(number) for number in (text or "").split(","))
+                for text in (self.mean, self.std)
+            )
+        except ValueError:
+            mean, std = (), ()
+        finite = all(math.isfinite(number) for number in (*mean, *std))
+        if not mean or len(mean) != len(std) or not finite or min(std) <= 0:
+            raise InputError(
+                "--mean and --std must be given together, as many numbers separated by commas, "
+                f"the latter positive. Received: {self.mean!r} and {self.std!r}."
+            )
+        return mean, std
 
     def milestone_epochs(self):
         """The milestones as a tuple of ints, in epochs."""
@@ -217,3 +265,5 @@ PRESETS = {
         "corrector_learning_rate": 1e-3,  # MLC's 3e-4 suits 60,000 steps; these are 690
     },
 }
+# The user's own data bring noisy labels; of the sets that they bring all is used.
+OWN = {"noise_type": "given", "clean": None, "validation": None}

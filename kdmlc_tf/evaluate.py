@@ -1,5 +1,6 @@
 """Test accuracy of a run or of an exported model: python -m kdmlc_tf.evaluate --run=DIR."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -20,12 +21,12 @@ def main():
 
 def _of_run():
     """Accuracy and loss (cross-entropy, nats) of every classifier of the run on the test set."""
-    from kdmlc_tf.data import faults, pipeline, sources
+    from kdmlc_tf.data import faults, pipeline, prepared
     from kdmlc_tf.run import Run
 
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
-    source = sources.load(run.config.dataset, data_dir=cli.FLAGS.data_dir or run.config.data_dir)
+    source = prepared.load_source(_placed(run.config))
     policy = cli.FLAGS.bad_input or run.config.bad_input
     source, skipped = faults.usable(source, policy, splits=("test",))
     batches = pipeline.evaluation_batches(
@@ -41,29 +42,34 @@ def _of_run():
 
 def _of_saved_model():
     """Accuracy of an exported model on the test set, called as a server would."""
-    from kdmlc_tf.data import faults, sources
+    from kdmlc_tf.data import faults, prepared
     from kdmlc_tf.serving.evaluation import evaluate_saved_model, version_folder
 
     version_folder(cli.FLAGS.saved_model)
-    name, data_dir = _dataset(pathlib.Path(cli.FLAGS.saved_model).resolve())
-    source = sources.load(name, data_dir=cli.FLAGS.data_dir or data_dir)
+    config = _config(pathlib.Path(cli.FLAGS.saved_model).resolve())
+    source = prepared.load_source(config)
     source, skipped = faults.usable(source, cli.FLAGS.bad_input or "refuse", splits=("test",))
     result = evaluate_saved_model(cli.FLAGS.saved_model, source.test_images, source.test_labels)
-    described = {"saved_model": cli.FLAGS.saved_model, "dataset": name, "skipped": len(skipped)}
-    return {**described, **result}
+    described = {"saved_model": cli.FLAGS.saved_model, "dataset": config.dataset}
+    return {**described, "skipped": len(skipped), **result}
 
 
-def _dataset(folder):
-    """(name, data_dir) as the flags say, or as the run around the export says."""
+def _config(folder):
+    """The data set that the flags name, or the one of the run around the export, as a Config."""
+    from kdmlc_tf.config import Config
     from kdmlc_tf.run import Run
 
     if cli.FLAGS.dataset:
-        return cli.FLAGS.dataset, None
+        return _placed(Config(dataset=cli.FLAGS.dataset, image_size=cli.FLAGS.image_size))
     for parent in folder.parents[:3]:
         if (parent / "config.json").is_file():
-            config = Run(parent).config
-            return config.dataset, config.data_dir
+            return _placed(Run(parent).config)
     raise InputError(f"{folder} does not lie in a run: say what to test on with --dataset=NAME.")
+
+
+def _placed(config):
+    """The configuration, its data where --data_dir says."""
+    return dataclasses.replace(config, data_dir=cli.FLAGS.data_dir or config.data_dir)
 
 
 def console():
@@ -75,6 +81,7 @@ def console():
         "dataset", None, "Data set for --saved_model. Default: its run's, where it lies in one."
     )
     flags.DEFINE_string("data_dir", None, "Folder with prepared TensorFlow Datasets.")
+    flags.DEFINE_integer("image_size", None, "With --dataset: as in training.")
     flags.DEFINE_enum(
         "bad_input",
         None,

@@ -8,8 +8,8 @@ import sys
 import keras
 import tensorflow as tf
 
-import kdmlc_tf
 from kdmlc_tf.networks.registry import count_parameters
+from kdmlc_tf.version import __version__
 
 _RESULTS = ("val_student_accuracy", "test_student_accuracy", "test_teacher_accuracy")
 
@@ -36,7 +36,7 @@ def make_report(run, method, *, status, started):
         "started": started,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "versions": {
-            "kdmlc_tf": kdmlc_tf.__version__,
+            "kdmlc_tf": __version__,
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "python": platform.python_version(),

@@ -26,7 +26,7 @@ _NO_WEIGHTS = {"teacher_weights": None, "student_weights": None}
 def default_folder(config):
     """The folder of a run that is given none: runs/DATASET-NOISE-METHOD-SEED."""
     noise = config.noise_type
-    if noise.partition(":")[0] not in ("human", "matrix"):
+    if noise.partition(":")[0] not in ("human", "matrix", "given"):
         noise = f"{noise}-{config.noise:g}"
     name = f"{config.dataset}-{noise}-{config.method}-seed{config.seed}"
     return pathlib.Path("runs") / re.sub(r"[^\w.-]+", "-", name)
@@ -207,7 +207,7 @@ class Run:
             self.folder / "export" / "student",
             preprocessing=Preprocessing.from_dict(data["preprocessing"]),
             class_names=data["class_names"],
-            input_shape=tuple(data["input_shape"]),
+            input_shape=tuple(data.get("image_shape", data["input_shape"])),
             version=version,
         )
 

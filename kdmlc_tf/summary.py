@@ -3,7 +3,7 @@
 import os
 
 from kdmlc_tf import distribution
-from kdmlc_tf.data import faults
+from kdmlc_tf.data import faults, own, sources
 from kdmlc_tf.networks.registry import count_parameters
 
 _INDENT = " " * 10
@@ -19,11 +19,22 @@ def at_start(run, prepared, method, first_epoch):
     return (
         f"Run:      {_shown(run.folder)}{resumed}\n"
         f"Examples: {sizes}{left_out(prepared)}\n"
-        f"Noise:    {run.config.noise_type}; {prepared.noise.realised_rate:.1%} of the noisy "
-        "set's labels are wrong\n"
-        f"{matrix(prepared.noise.realised, prepared.source.class_names)}\n"
+        f"Noise:    {run.config.noise_type}; {noise(prepared)}\n"
         f"Networks: {networks}\n"
         f"Batches:  {batches(run.config, method.distribute_strategy)}"
+    )
+
+
+def noise(prepared):
+    """How many of the noisy set's labels are wrong, and which, as far as that is known."""
+    known = prepared.source.train_labels[prepared.splits.noisy] != sources.UNKNOWN
+    if not known.any():
+        return "how many of the noisy set's labels are wrong is not known"
+    where = "" if known.all() else f"the {known.sum()} of "
+    which = "" if known.all() else " whose truth is known"
+    return (
+        f"{prepared.noise.realised_rate:.1%} of {where}the noisy set's labels{which} are wrong\n"
+        f"{matrix(prepared.noise.realised, prepared.source.class_names)}"
     )
 
 
@@ -90,7 +101,7 @@ def at_end(run, status):
         lines.append("Interrupted. Go on with the same command and --resume.")
     folder = _shown(run.folder)
     lines.append(f"Watch:    tensorboard --logdir={folder}")
-    if rows:
+    if rows and run.config.dataset != own.ARRAYS:
         lines.append(f"Evaluate: python -m kdmlc_tf.evaluate --run={folder}")
     if rows and status != "finished":
         lines.append(f"Export:   python -m kdmlc_tf.export --run={folder}")

@@ -20,12 +20,15 @@ _PROBED = 2000  # noisy examples that the corrector is looked at on, after every
 _EVALUATION_BATCH = 500
 
 
-def train(config, folder=None, *, resume=False, overwrite=False, announce=print, verbose=2):
+def train(
+    config, folder=None, *, source=None, resume=False, overwrite=False, announce=print, verbose=2
+):
     """Trains into the run's folder; with several workers, each calls this and the first writes.
 
     Args:
       config: a validated Config.
       folder: the run's; default: `run.default_folder`.
+      source: the `sources.Source` to learn from; default: the one that the configuration names.
       resume: go on with the run that is there.
       overwrite: delete a run that is there.
       announce: called with the texts a user should see before and after training.
@@ -46,7 +49,7 @@ def train(config, folder=None, *, resume=False, overwrite=False, announce=print,
     with distribution.own_folder(strategy, folder) as own, strategy.scope():
         resume = resume and chief
         prepared = distribution.together(
-            strategy, lambda: _prepare(own, config, resume=resume, overwrite=overwrite)
+            strategy, lambda: _prepare(own, config, source, resume=resume, overwrite=overwrite)
         )
         distribution.check_same(strategy, prepared.fingerprint(config))
         run, method, first_epoch = _open(own, config, prepared, resume=resume, overwrite=overwrite)
@@ -128,10 +131,10 @@ def training_batches(config, prepared, first_step=0):
     return distribution.shared_out(batches)
 
 
-def _prepare(folder, config, *, resume, overwrite):
+def _prepare(folder, config, source, *, resume, overwrite):
     """The run's data, once its folder is known to be free, or to hold a run of these data."""
     run_lib.Run.check_free(folder, config, resume=resume, overwrite=overwrite)
-    prepared = data_lib.prepare(config)
+    prepared = data_lib.prepare(config, source)
     if resume:
         run_lib.Run(folder).check_data(prepared)
     return prepared
@@ -146,7 +149,7 @@ def _open(folder, config, prepared, *, resume, overwrite):
         return run, method, run.checkpoints.restore_latest(method)
     method = Builder(
         config,
-        input_shape=prepared.source.input_shape,
+        input_shape=prepared.input_shape,
         num_classes=prepared.source.num_classes,
         steps_per_epoch=len(prepared.splits.noisy) // config.batch_size,
     ).build()
@@ -175,7 +178,7 @@ def _callbacks(run, prepared):
         probe.Probe(
             prepared.source.train_images[sample],
             prepared.noise.labels[sample],
-            prepared.source.train_labels[sample],
+            prepared.true_labels(sample),
             preprocessing=prepared.preprocessing,
         )
     )

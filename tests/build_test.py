@@ -29,6 +29,6 @@ def test_modules_import_one_another_without_a_cycle():
 
 
 def test_wheel_and_bazel_have_one_version():
-    text = (ROOT / "kdmlc_tf" / "__init__.py").read_text("utf-8")
+    text = (ROOT / "kdmlc_tf" / "version.py").read_text("utf-8")
     (version,) = re.findall(r'^__version__ = "(.+)"$', text, re.M)
     assert f'version = "{version}"' in (ROOT / "MODULE.bazel").read_text("utf-8")

@@ -4,18 +4,19 @@ import keras
 import tensorflow as tf
 
 
-def random_crop(images, *, padding, seed):
-    """Pads with zeros on all sides and cuts a window of the original size at random.
+def random_crop(images, *, padding, seed, size=None):
+    """Pads with zeros on all sides and cuts a window at random.
 
     Args:
       images: [b, h, w, c], any number type; zero is black before normalisation.
-      padding: pixels added on each side; the window's corner is uniform over 0..2·padding.
+      padding: pixels added on each side; the window's corner is uniform over all places.
       seed: integer [2].
+      size: the window's side in pixels; None: that of the images.
 
     Returns:
-      Like `images`.
+      Like `images`; [b, size, size, c] with a size.
     """
-    return _windows(images, padding, *_corners(images, padding, seed))
+    return _windows(images, padding, *_corners(images, padding, seed, size))
 
 
 def random_flip(images, *, seed):
@@ -32,7 +33,7 @@ def random_flip(images, *, seed):
     return tf.where(mirrored, tf.reverse(images, [2]), images)
 
 
-def random_crop_flip(images, *, padding, crop_seed, flip_seed):
+def random_crop_flip(images, *, padding, crop_seed, flip_seed, size=None):
     """`random_flip` of `random_crop`, in one pass over the pixels: 1.6 times as fast.
 
     Args:
@@ -40,21 +41,38 @@ def random_crop_flip(images, *, padding, crop_seed, flip_seed):
       padding: as in `random_crop`.
       crop_seed: integer [2], as in `random_crop`.
       flip_seed: integer [2], as in `random_flip`.
+      size: as in `random_crop`.
 
     Returns:
-      Like `images`.
+      As `random_crop`.
     """
-    rows, columns = _corners(images, padding, crop_seed)
+    rows, columns = _corners(images, padding, crop_seed, size)
     columns = tf.where(_coins(images, flip_seed), tf.reverse(columns, [1]), columns)
     return _windows(images, padding, rows, columns)
 
 
-def _corners(images, padding, seed):
-    """Rows [b, h] and columns [b, w] of a random window of each padded image."""
-    height, width = images.shape[1:3]
-    corners = tf.random.stateless_uniform(
-        [tf.shape(images)[0], 2], seed, 0, 2 * padding + 1, tf.int32
-    )
+def centre_crop(images, size):
+    """The middle [..., size, size, c] of images [..., h, w, c]; of an odd rest, the upper left."""
+    top, left = ((length - size) // 2 for length in images.shape[-3:-1])
+    return images[..., top : top + size, left : left + size, :]
+
+
+def _corners(images, padding, seed, size=None):
+    """Rows [b, height] and columns [b, width] of a random window of each padded image."""
+    height, width = images.shape[1:3] if size is None else (size, size)
+    batch = tf.shape(images)[0]
+    most = [
+        length + 2 * padding - side
+        for length, side in zip(images.shape[1:3], (height, width), strict=True)
+    ]
+    if most[0] == most[1]:
+        corners = tf.random.stateless_uniform([batch, 2], seed, 0, most[0] + 1, tf.int32)
+    else:
+        drawn = [
+            tf.random.stateless_uniform([batch, 1], one, 0, bound + 1, tf.int32)
+            for one, bound in zip(tf.unstack(tf.random.split(seed, 2)), most, strict=True)
+        ]
+        corners = tf.concat(drawn, axis=1)
     return corners[:, :1] + tf.range(height), corners[:, 1:] + tf.range(width)
 
 

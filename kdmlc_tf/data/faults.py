@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from kdmlc_tf.data import sources
+from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 
 _NAMED = 5  # faults that a message names; the run's data.json lists all
@@ -48,7 +50,13 @@ def find(source, *, human_key=None, splits=("train", "test")):
         if split == "train" and human_key in source.human_labels:
             labels = source.human_labels[human_key]
             reasons |= _outside(labels, source.num_classes, f"{human_key} label")
-        reasons |= _outside(getattr(source, f"{split}_labels"), source.num_classes, "label")
+        labels = getattr(source, f"{split}_labels")
+        if split == "train" and source.given_labels is not None:
+            labels = np.where(labels == sources.UNKNOWN, source.given_labels, labels)
+            reasons |= _outside(source.given_labels, source.num_classes, "given label")
+        reasons |= _outside(labels, source.num_classes, "label")
+        if split == "train" and source.splits is not None:
+            reasons = {i: f"{_place(source.splits, i)}, {why}" for i, why in reasons.items()}
         reasons |= source.unreadable.get(split, {})
         faults += [Fault(split, index, reasons[index]) for index in sorted(reasons)]
     return faults
@@ -109,8 +117,8 @@ def absent_classes(labels, class_names, policy):
     if absent and policy == "refuse":
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         raise InputError(
-            f"The clean set has no example of class {', '.join(absent[:_NAMED])}{more}: the "
-            "training set holds none. Mend the data, or give --bad_input=skip to go on without."
+            f"The clean set has no example of class {', '.join(absent[:_NAMED])}{more}, it needs "
+            "one at least. Mend the data, or give --bad_input=skip to go on without."
         )
     return absent
 
@@ -119,6 +127,15 @@ def _outside(labels, num_classes, what):
     """index -> reason for the labels that are not a class."""
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     return {int(i): f"{what} {labels[i]} is not in 0..{num_classes - 1}" for i in outside}
+
+
+def _place(splits, index):
+    """What the user calls a training example of a data set with splits of its own: "noisy 17"."""
+    for name, part in vars(splits).items():
+        place = int(np.searchsorted(part, index))
+        if place < len(part) and part[place] == index:
+            return f"{name} {place}"
+    raise ValueError(f"`index` must be in one of the splits. Received: {index}.")
 
 
 def _not_finite(images):
@@ -152,4 +169,21 @@ def _without(source, split, dropped):
     }
     if split == "train":
         changes["human_labels"] = {k: v[kept] for k, v in source.human_labels.items()}
+        for name in ("given_labels", "train_ids"):
+            if getattr(source, name) is not None:
+                changes[name] = getattr(source, name)[kept]
+        if source.splits is not None:
+            changes["splits"] = _moved(source.splits, kept)
     return dataclasses.replace(source, **changes)
+
+
+def _moved(splits, kept):
+    """The splits of the examples that are kept, by their new places."""
+    parts = {
+        name: np.searchsorted(kept, np.intersect1d(part, kept)).astype(np.int64)
+        for name, part in vars(splits).items()
+    }
+    for name in ("noisy", "clean"):
+        if not len(parts[name]):
+            raise InputError(f"No {name} example can be used: mend the data.")
+    return Splits(**parts)

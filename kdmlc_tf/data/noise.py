@@ -29,14 +29,33 @@ class NoisyLabels:
       wanted: float64 [K, K], wanted[i, j] = P(noisy j | true i); None where the probabilities
         depend on the example (instance, human).
       realised: float64 [K, K], the shares counted in `labels`, rows are true classes; the row of
-        a class without examples is that of the identity.
-      realised_rate: share of labels that differ from the true ones.
+        a class without examples is that of the identity. None where no true label is known.
+      realised_rate: share of labels that differ from the true ones, where these are known, or
+        None.
     """
 
     labels: np.ndarray
     wanted: np.ndarray | None
-    realised: np.ndarray
-    realised_rate: float
+    realised: np.ndarray | None
+    realised_rate: float | None
+
+    def counted(self, index, true_labels, num_classes):
+        """The same labels, with the realised matrix and rate of some of the examples alone.
+
+        Args:
+          index: int [m], which.
+          true_labels: int [n]; negative where they are not known, which are not counted.
+          num_classes: K.
+        """
+        index = index[true_labels[index] >= 0]
+        if not len(index):
+            return dataclasses.replace(self, realised=None, realised_rate=None)
+        true, labels = true_labels[index], self.labels[index]
+        return dataclasses.replace(
+            self,
+            realised=realised_matrix(true, labels, num_classes),
+            realised_rate=float(np.mean(true != labels)),
+        )
 
 
 def corrupt(
@@ -48,20 +67,22 @@ def corrupt(
     seed,
     images=None,
     human_labels=None,
+    given_labels=None,
     class_names=None,
     superclasses=None,
 ):
     """Noisy labels of the given kind; the same arguments give the same labels.
 
     Args:
-      true_labels: int [n].
+      true_labels: int [n]; negative where they are not known, which only "given" allows.
       noise_type: uniform, symmetric, flip, pairflip, asymmetric (see `transition_matrix`),
-        instance (see `instance_labels`), matrix:FILE, or human:KEY.
-      rate: ρ in [0, 1]; not read by matrix:FILE and human:KEY, which bring their own.
+        instance (see `instance_labels`), given, matrix:FILE, or human:KEY.
+      rate: ρ in [0, 1]; not read by given, matrix:FILE and human:KEY, which bring their own.
       num_classes: K.
       seed: non-negative int.
       images: [n, ...], needed by instance.
       human_labels: key -> int [n], needed by human:KEY.
+      given_labels: int [n], needed by given.
       class_names: K names, needed by asymmetric on CIFAR-10.
       superclasses: int [K], needed by asymmetric on CIFAR-100.
 
@@ -69,13 +90,21 @@ def corrupt(
       `NoisyLabels`.
 
     Raises:
-      InputError: unknown kind, rate outside [0, 1], unknown human key, unusable matrix.
+      InputError: unknown kind, rate outside [0, 1], unknown human key, unusable matrix, true
+        labels that are not known.
     """
     true_labels = np.asarray(true_labels)
     kind, argument = parse_noise_type(noise_type)
     rng = np.random.default_rng([seed, _STREAM])
     wanted = None
-    if kind == "human":
+    if kind != "given" and np.any(true_labels < 0):
+        raise InputError(
+            f"--noise_type={noise_type} needs the true label of every training example, which this "
+            "data set does not have. Leave it out: its labels are trained on as they are given."
+        )
+    if kind == "given":
+        labels = _given(given_labels)
+    elif kind == "human":
         labels = _human(human_labels, argument, len(true_labels))
     elif kind == "instance":
         if images is None:
@@ -91,13 +120,8 @@ def corrupt(
             superclasses=superclasses,
         )
         labels = _draw(wanted, true_labels, rng)
-    labels = labels.astype(np.int32)
-    return NoisyLabels(
-        labels=labels,
-        wanted=wanted,
-        realised=realised_matrix(true_labels, labels, num_classes),
-        realised_rate=float(np.mean(labels != true_labels)),
-    )
+    noisy = NoisyLabels(labels.astype(np.int32), wanted, realised=None, realised_rate=None)
+    return noisy.counted(np.arange(len(true_labels)), true_labels, num_classes)
 
 
 def parse_noise_type(noise_type):
@@ -110,7 +134,7 @@ def parse_noise_type(noise_type):
     ('human', 'worse')
     """
     kind, colon, argument = noise_type.partition(":")
-    known = (*_MATRICES, "instance", "matrix", "human")
+    known = (*_MATRICES, "instance", "given", "matrix", "human")
     takes_argument = kind in ("matrix", "human")
     if kind not in known or bool(argument) != takes_argument or bool(colon) != takes_argument:
         raise InputError(
@@ -315,6 +339,16 @@ def _feature_statistics(features):
 def _parts(features, *, cells=4_000_000):
     """How many parts of at most about `cells` numbers an array has."""
     return max(1, math.ceil(features.size / cells))
+
+
+def _given(given_labels):
+    """The labels that the data set brings."""
+    if given_labels is None:
+        raise InputError(
+            "--noise_type=given needs a data set that brings noisy labels of its own: folder:DIR, "
+            "csv:FILE, npz:FILE, or tfds:NAME with --noisy_key."
+        )
+    return np.asarray(given_labels)
 
 
 def _human(human_labels, key, count):

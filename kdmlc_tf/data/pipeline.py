@@ -1,11 +1,13 @@
 """Batches for training and evaluation; a training batch is a pure function of the step number."""
 
 import dataclasses
+import os
 
 import numpy as np
 import tensorflow as tf
 
 from kdmlc_tf.data import augment
+from kdmlc_tf.data.images import EncodedImages
 from kdmlc_tf.errors import InputError
 
 # One tag per stream of random numbers: the order of the examples, then what is done to them.
@@ -32,37 +34,49 @@ class Preprocessing:
     Attributes:
       mean: one float per channel, or per feature.
       std: likewise, positive.
+      crop: side in pixels of the middle of each image that is kept; None: all of it. An image that
+        was cropped to that size already stays as it is.
     """
 
     mean: tuple
     std: tuple
+    crop: int | None = None
 
     @classmethod
-    def measure(cls, images):
-        """Mean and standard deviation per channel (last axis) of [n, ..., c]; constant: std 1."""
-        images = np.asarray(images)
+    def measure(cls, images, crop=None):
+        """Mean and standard deviation per channel (last axis) of [n, ..., c]; constant: std 1.
+
+        Of `EncodedImages` 2,000 that are evenly spaced are measured.
+        """
+        images = np.asarray(images.sample() if isinstance(images, EncodedImages) else images)
         cells = images.reshape(-1, images.shape[-1])
         parts = np.array_split(cells, max(1, cells.size // 4_000_000))
         mean = sum(part.sum(axis=0, dtype=np.float64) for part in parts) / len(cells)
         squares = sum(np.square(part - mean).sum(axis=0) for part in parts)
         std = np.sqrt(squares / len(cells))
         std[std == 0] = 1.0
-        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), crop=crop)
+
+    def output_shape(self, input_shape):
+        """The shape that an example of `input_shape` has afterwards."""
+        return (self.crop, self.crop, input_shape[-1]) if self.crop else tuple(input_shape)
 
     def __call__(self, images):
         """float32 tensor like `images`, normalised."""
         scale = tf.constant([1.0 / s for s in self.std], tf.float32)
         shift = tf.constant([-m / s for m, s in zip(self.mean, self.std, strict=True)], tf.float32)
+        images = augment.centre_crop(images, self.crop) if self.crop else images
         return tf.cast(images, tf.float32) * scale + shift
 
     def to_dict(self):
         """The statistics as a dict of lists, for JSON."""
-        return {"mean": list(self.mean), "std": list(self.std)}
+        crop = {"crop": self.crop} if self.crop else {}
+        return {"mean": list(self.mean), "std": list(self.std), **crop}
 
     @classmethod
     def from_dict(cls, values):
         """The inverse of `to_dict`."""
-        return cls(mean=tuple(values["mean"]), std=tuple(values["std"]))
+        return cls(tuple(values["mean"]), tuple(values["std"]), values.get("crop"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,23 +88,29 @@ class Augmentation:
       flip: mirror left to right at random.
       cutout: side of Cutout's square in pixels; 0: none.
       strong_view: "randaugment" gives the student its own view; "none" does not.
+      window: side in pixels of the random window; None: that of the images.
     """
 
     crop: int = 0
     flip: bool = False
     cutout: int = 0
     strong_view: str = "none"
+    window: int | None = None
 
     @classmethod
-    def for_dataset(cls, name, input_shape, augment="auto", cutout=0, strong_view="none"):
+    def for_dataset(
+        cls, name, input_shape, augment="auto", cutout=0, strong_view="none", window=None
+    ):
         """The augmentation that `augment` means on this data set.
 
         Args:
           name: the data set's name; one that is not known gets none from "auto".
-          input_shape: (h, w, c) or (features,).
+          input_shape: (h, w, c) or (features,), after the crop.
           augment: auto, crop_flip, crop, or none.
           cutout: side in pixels.
           strong_view: none or randaugment.
+          window: side in pixels that larger images are cropped to: at random without padding, but
+            in the middle with augment="none".
 
         Raises:
           InputError: what is asked for does not suit the shape.
@@ -98,10 +118,10 @@ class Augmentation:
         _check_suits(input_shape, augment, cutout, strong_view)
         crop, flip = _SUITABLE.get(name, (0, False))
         if augment == "none":
-            crop, flip = 0, False
+            crop, flip, window = 0, False, None
         elif augment != "auto":
             crop, flip = crop or max(1, input_shape[0] // 8), augment == "crop_flip"
-        return cls(crop=crop, flip=flip, cutout=cutout, strong_view=strong_view)
+        return cls(0 if window else crop, flip, cutout, strong_view, window)
 
 
 def _check_suits(input_shape, augment, cutout, strong_view):
@@ -160,7 +180,7 @@ def training_batches(
     view, if there is one, is the noisy view's crop, then RandAugment, then a Cutout of its own.
 
     Args:
-      noisy: (images [n, ...], labels int [n]).
+      noisy: (images [n, ...], labels int [n]); images are an array, or `EncodedImages`.
       clean: (images [m, ...], labels int [m]).
       batch_size: noisy examples per step.
       clean_batch_size: clean examples per step, those of the meta batch included.
@@ -185,18 +205,18 @@ def training_batches(
         raise ValueError(
             f"`meta_size` must be between 1 and {clean_batch_size - 1}. Received: {meta_size}."
         )
-    noisy_images, noisy_labels = _on_cpu(*noisy)
-    clean_images, clean_labels = _on_cpu(*clean)
+    noisy_images, noisy_labels = _gatherer(noisy[0]), _on_cpu(np.asarray(noisy[1], np.int32))
+    clean_images, clean_labels = _gatherer(clean[0]), _on_cpu(np.asarray(clean[1], np.int32))
     whole = dataclasses.replace(augmentation, cutout=0)
     distort = augment.rand_augment() if augmentation.strong_view == "randaugment" else None
 
     def clean_batch(index, kind, step, stream):
-        images = tf.gather(clean_images, index)
+        images = clean_images(index)
         view = _view(images, preprocessing, kind, _seed_at(seed, stream, step))
         return {"images": view, "labels": tf.gather(clean_labels, index)}
 
     def batches(step, index, clean_index):
-        images = tf.gather(noisy_images, index)
+        images = noisy_images(index)
         views = _views(images, preprocessing, augmentation, distort, seed, step)
         meta_index, trained_index = tf.split(clean_index, [meta_size, -1])
         return (
@@ -210,8 +230,7 @@ def training_batches(
         _noisy_order(len(noisy[1]), batch_size, seed, first_step),
         _clean_order(len(clean[1]), clean_batch_size, seed, first_step),
     )
-    mapped = steps.map(batches, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return mapped.prefetch(tf.data.AUTOTUNE)
+    return _mapped(steps, batches, noisy[0], clean[0])
 
 
 def evaluation_batches(images, labels, *, batch_size, preprocessing):
@@ -220,7 +239,7 @@ def evaluation_batches(images, labels, *, batch_size, preprocessing):
     The last batch holds what is left.
 
     Args:
-      images: [n, ...].
+      images: [n, ...], an array or `EncodedImages`.
       labels: int [n].
       batch_size: b.
       preprocessing: `Preprocessing`.
@@ -229,18 +248,25 @@ def evaluation_batches(images, labels, *, batch_size, preprocessing):
       tf.data.Dataset of known cardinality.
     """
     count = len(labels)
-    images, labels = _on_cpu(images, labels)
+    gather, labels = _gatherer(images), _on_cpu(np.asarray(labels, np.int32))
 
     def batch(number):
         start = number * batch_size
         stop = tf.minimum(start + batch_size, count)
-        return preprocessing(images[start:stop]), labels[start:stop]
+        return preprocessing(gather(tf.range(start, stop))), labels[start:stop]
 
-    return (
-        tf.data.Dataset.range(-(-count // batch_size))
-        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    return _mapped(tf.data.Dataset.range(-(-count // batch_size)), batch, images)
+
+
+def _mapped(numbers, batch, *read):
+    """The batches of a dataset of their numbers, in order, worked out ahead in parallel."""
+    mapped = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if any(isinstance(images, EncodedImages) for images in read):
+        # Decoding would else share the threads of the training step, which may be one.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = os.cpu_count()
+        mapped = mapped.with_options(options)
+    return mapped.prefetch(tf.data.AUTOTUNE)
 
 
 def _check_batch(flag, batch_size, count, name):
@@ -252,10 +278,18 @@ def _check_batch(flag, batch_size, count, name):
         )
 
 
-def _on_cpu(images, labels):
-    """Tensors in main memory, whatever the default device: batches are gathered there."""
+def _on_cpu(array):
+    """A tensor in main memory, whatever the default device: batches are gathered there."""
     with tf.device("CPU:0"):
-        return tf.constant(images), tf.constant(np.asarray(labels, np.int32))
+        return tf.constant(array)
+
+
+def _gatherer(images):
+    """Function from int indices [b] to raw examples [b, ...]."""
+    if isinstance(images, EncodedImages):
+        return images.gatherer()
+    images = _on_cpu(images)
+    return lambda index: tf.gather(images, index)
 
 
 def _noisy_order(count, batch_size, seed, first_step):
@@ -318,12 +352,11 @@ def _view(images, preprocessing, augmentation, seed):
 def _moved(images, augmentation, seed):
     """Raw images, cropped and flipped; still raw."""
     crop_seed, flip_seed, _ = tf.unstack(tf.random.split(seed, 3))
-    if augmentation.crop and augmentation.flip:
-        return augment.random_crop_flip(
-            images, padding=augmentation.crop, crop_seed=crop_seed, flip_seed=flip_seed
-        )
-    if augmentation.crop:
-        return augment.random_crop(images, padding=augmentation.crop, seed=crop_seed)
+    window = {"padding": augmentation.crop, "size": augmentation.window}
+    if (augmentation.crop or augmentation.window) and augmentation.flip:
+        return augment.random_crop_flip(images, crop_seed=crop_seed, flip_seed=flip_seed, **window)
+    if augmentation.crop or augmentation.window:
+        return augment.random_crop(images, seed=crop_seed, **window)
     return augment.random_flip(images, seed=flip_seed) if augmentation.flip else images
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from kdmlc_tf.data import faults, noise, pipeline, sources, splits
+from kdmlc_tf.data import faults, noise, own, pipeline, sources, splits
 from kdmlc_tf.errors import InputError
 
 
@@ -15,10 +15,10 @@ class Prepared:
     """What a run learns from and is judged on.
 
     Attributes:
-      source: the data set with its true labels, less what was skipped.
+      source: the data set with its true labels as far as known, less what was skipped.
       splits: indices of the noisy, clean and validation sets into the training set.
       noise: the whole training set's noisy labels; realised matrix and rate of the noisy set.
-      preprocessing: normalisation, measured on the noisy set's images.
+      preprocessing: crop, and normalisation as given or as measured on the noisy set's images.
       augmentation: what is done to training images.
       skipped: the `faults.Fault`s left out of `source`, with their places in the whole data set.
       absent_classes: names of the classes of which the clean set has no example.
@@ -49,6 +49,16 @@ class Prepared:
         """(images, true labels) of the test set."""
         return self.source.test_images, self.source.test_labels
 
+    def true_labels(self, index):
+        """The true labels of some training examples; None where one of them is not known."""
+        labels = self.source.train_labels[index]
+        return None if np.any(labels == sources.UNKNOWN) else labels
+
+    @property
+    def input_shape(self):
+        """The shape of one example as the networks take it."""
+        return self.preprocessing.output_shape(self.source.input_shape)
+
     def _noisily(self, index):
         return self.source.train_images[index], self.noise.labels[index]
 
@@ -67,10 +77,10 @@ class Prepared:
 
     def describe(self):
         """What a run's data.json holds: names, shapes, sizes, normalisation, noise."""
-        wanted = self.noise.wanted
         return {
             "class_names": list(self.source.class_names),
-            "input_shape": list(self.source.input_shape),
+            "input_shape": list(self.input_shape),
+            "image_shape": list(self.source.input_shape),
             "sizes": {
                 "noisy": len(self.splits.noisy),
                 "clean": len(self.splits.clean),
@@ -80,8 +90,8 @@ class Prepared:
             "preprocessing": self.preprocessing.to_dict(),
             "noise": {
                 "realised_rate": self.noise.realised_rate,
-                "wanted": None if wanted is None else wanted.tolist(),
-                "realised": self.noise.realised.tolist(),
+                "wanted": _listed(self.noise.wanted),
+                "realised": _listed(self.noise.realised),
             },
             "bad_input": {
                 "count": len(self.skipped),
@@ -91,11 +101,25 @@ class Prepared:
         }
 
 
-def prepare(config):
+def _listed(matrix):
+    return None if matrix is None else matrix.tolist()
+
+
+def load_source(config):
+    """The data set that a configuration names."""
+    if own.is_own(config.dataset):
+        return own.load(config)
+    if config.image_size is not None:
+        raise InputError(f"--image_size is for images of your own; {config.dataset} has its size.")
+    return sources.load(config.dataset, data_dir=config.data_dir)
+
+
+def prepare(config, source=None):
     """Loads the data, draws splits and noise.
 
     Args:
       config: a validated Config.
+      source: the `sources.Source`; default: the one that the configuration names.
 
     Returns:
       Prepared.
@@ -107,19 +131,12 @@ def prepare(config):
     # A mistake is told before the data are decoded.
     kind, argument = noise.parse_noise_type(config.noise_type)
     source, skipped = faults.usable(
-        sources.load(config.dataset, data_dir=config.data_dir),
+        source or load_source(config),
         config.bad_input,
         human_key=argument if kind == "human" else None,
     )
     labels = source.train_labels
-    parts = splits.make_splits(
-        labels,
-        num_classes=source.num_classes,
-        clean=config.clean,
-        validation=config.validation,
-        limit_train=config.limit_train,
-        seed=config.seed,
-    )
+    parts = _splits(config, source)
     _check_batches(config, parts)
     absent = faults.absent_classes(labels[parts.clean], source.class_names, config.bad_input)
     corrupted = noise.corrupt(
@@ -130,30 +147,61 @@ def prepare(config):
         seed=config.seed,
         images=source.train_images,
         human_labels=source.human_labels,
+        given_labels=source.given_labels,
         class_names=source.class_names,
         superclasses=source.superclasses,
     )
-    true, given = labels[parts.noisy], corrupted.labels[parts.noisy]
-    corrupted = dataclasses.replace(
-        corrupted,
-        realised=noise.realised_matrix(true, given, source.num_classes),
-        realised_rate=float(np.mean(true != given)),
-    )
+    preprocessing = _preprocessing(config, source, parts)
     return Prepared(
         source=source,
         splits=parts,
-        noise=corrupted,
-        preprocessing=pipeline.Preprocessing.measure(source.train_images[parts.noisy]),
+        noise=corrupted.counted(parts.noisy, labels, source.num_classes),
+        preprocessing=preprocessing,
         augmentation=pipeline.Augmentation.for_dataset(
             config.dataset,
-            source.input_shape,
+            preprocessing.output_shape(source.input_shape),
             augment=config.augment,
             cutout=config.cutout,
             strong_view=config.strong_view,
+            window=preprocessing.crop,
         ),
         skipped=tuple(skipped),
         absent_classes=tuple(absent),
     )
+
+
+def _splits(config, source):
+    """Which training example serves for what."""
+    sizes = {"clean": config.clean, "validation": config.validation}
+    common = {**sizes, "limit_train": config.limit_train, "seed": config.seed}
+    if source.splits is not None:
+        return splits.own_splits(source.splits, source.train_labels, **common)
+    for flag, size in sizes.items():
+        if size is None:
+            raise InputError(
+                f"--{flag} must say how many of the training examples to take: {source.name} "
+                "brings no such split."
+            )
+    return splits.make_splits(source.train_labels, num_classes=source.num_classes, **common)
+
+
+def _preprocessing(config, source, parts):
+    """Crop and normalisation, as given or as measured on the noisy set."""
+    shape, crop = source.input_shape, config.crop_size
+    if crop is not None and (len(shape) != 3 or crop > min(shape[:2])):
+        raise InputError(
+            f"--crop_size must be at most the images' side, and they must be images. "
+            f"Received: {crop}, with examples of shape {list(shape)}."
+        )
+    given = config.statistics()
+    if given is None:
+        return pipeline.Preprocessing.measure(source.train_images[parts.noisy], crop)
+    if len(given[0]) != shape[-1]:
+        raise InputError(
+            f"--mean and --std must have a number for each of the {shape[-1]} channels or "
+            f"features. Received: {len(given[0])}."
+        )
+    return pipeline.Preprocessing(*given, crop)
 
 
 def _check_batches(config, parts):

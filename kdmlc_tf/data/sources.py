@@ -9,8 +9,10 @@ import urllib.request
 import numpy as np
 from absl import logging
 
+from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 
+UNKNOWN = -1  # in place of a true label that nobody knows
 _CIFAR10_CLASSES = (
     "airplane",
     "automobile",
@@ -55,13 +57,19 @@ class Source:
 
     Attributes:
       name: what `load` calls it.
-      train_images: uint8 [n, h, w, c] with values 0..255, or float32 [n, features].
-      train_labels: int32 [n], the true classes.
+      train_images: uint8 [n, h, w, c] with values 0..255, or float32 [n, features]; images that
+        do not fit into memory are `images.EncodedImages`.
+      train_labels: int32 [n], the true classes; `UNKNOWN` only where there are `given_labels`.
       test_images: like `train_images`, [m, ...].
       test_labels: int32 [m].
       class_names: one name per class.
       human_labels: key -> int32 [n], labels given by people to the training images; often empty.
       superclasses: int32 [num_classes], the coarse class of each class, or None.
+      given_labels: int32 [n], the labels that the training examples came with, right or wrong;
+        None where noise has to be made.
+      splits: `splits.Splits` of the training examples that the data set brings, or None.
+      train_ids: bytes [n], what to call each training example in a list (a path, a number), or
+        None.
       unreadable: split -> {index: reason}, images that could not be decoded; these are all 0.
         No label or pixel is judged here: see `faults`.
     """
@@ -74,6 +82,9 @@ class Source:
     class_names: tuple
     human_labels: dict = dataclasses.field(default_factory=dict)
     superclasses: np.ndarray | None = None
+    given_labels: np.ndarray | None = None
+    splits: Splits | None = None
+    train_ids: np.ndarray | None = None
     unreadable: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -88,7 +99,7 @@ class Source:
 
 
 @contextlib.contextmanager
-def _without_warnings():
+def without_warnings():
     """Context in which absl logs errors only: TFDS warns of its own deprecated parts."""
     before = logging.get_verbosity()
     logging.set_verbosity(min(before, logging.ERROR))
@@ -115,10 +126,13 @@ def load(name, *, data_dir=None):
       InputError: no such data set; not prepared and no internet; unreadable files.
     """
     if name not in NAMES:
-        raise InputError(f"There is no data set {name!r}. Known: {', '.join(NAMES)}.")
+        raise InputError(
+            f"There is no data set {name!r}. Known: {', '.join(NAMES)}; your own: folder:DIR, "
+            "csv:FILE, npz:FILE, tfds:NAME."
+        )
     if name == "digits":
         return _digits()
-    with _without_warnings():
+    with without_warnings():
         return _from_tfds(name, data_dir)
 
 
@@ -182,7 +196,7 @@ def _imported_tfds():
 def _assemble(name, feature_names, train, test):
     """A `Source` from the columns that `_columns` gives for the two splits."""
     human = {
-        key: _int32(train[column])
+        key: as_int32(train[column])
         for key, column in _HUMAN_KEYS.get(name, {}).items()
         if column in train
     }
@@ -197,16 +211,16 @@ def _assemble(name, feature_names, train, test):
     return Source(
         name=name,
         train_images=train["image"],
-        train_labels=_int32(train["label"]),
+        train_labels=as_int32(train["label"]),
         test_images=test["image"],
-        test_labels=_int32(test["label"]),
+        test_labels=as_int32(test["label"]),
         class_names=tuple(feature_names),
         human_labels=human,
         superclasses=superclasses,
     )
 
 
-def _int32(labels):
+def as_int32(labels):
     """Labels as int32; one that does not fit stays outside every class and is not wrapped."""
     limits = np.iinfo(np.int32)
     return np.clip(labels, limits.min, limits.max).astype(np.int32)

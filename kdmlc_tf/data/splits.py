@@ -60,6 +60,49 @@ class Splits:
             raise InputError(f"The splits in {path} cannot be read: {error}.") from error
 
 
+def own_splits(brought, labels, *, clean=None, validation=None, limit_train=None, seed):
+    """The splits that a data set brings, or a random part of them of the sizes asked for.
+
+    Args:
+      brought: `Splits`; without validation examples these are taken from the noisy ones.
+      labels: int [n], of the clean set the trusted ones.
+      clean: size of the clean set, drawn class by class as in `make_splits`; None: all of it.
+      validation: size of the validation set; None: all of it, or a tenth of the noisy set.
+      limit_train: size of the noisy set; None: all that is left.
+      seed: non-negative int.
+
+    Returns:
+      `Splits`.
+
+    Raises:
+      InputError: a set does not have as many.
+    """
+    rng = np.random.default_rng([seed, _STREAM])
+    noisy, trusted = rng.permutation(brought.noisy), brought.clean
+    if clean is not None and clean < len(trusted):
+        num_classes = 1 + int(labels[trusted].max())
+        trusted = np.sort(trusted[_balanced(labels[trusted], num_classes, clean, rng)])
+    held_out = rng.permutation(brought.validation)
+    if not len(held_out):
+        count = -(-len(noisy) // 10) if validation is None else validation
+        held_out, noisy = noisy[:count], noisy[count:]
+    asked = {"clean": clean, "validation": validation, "limit_train": limit_train}
+    sizes = {"clean": len(trusted), "validation": len(held_out), "limit_train": len(noisy)}
+    for flag, size in asked.items():
+        if size is not None and size > sizes[flag]:
+            raise InputError(
+                f"--{flag} must be at most {sizes[flag]}, which this data set has. "
+                f"Received: {size}."
+            )
+    if not len(noisy):
+        raise InputError(f"--validation={validation} leaves no noisy example; choose a smaller.")
+    return Splits(
+        noisy=np.sort(noisy[:limit_train]).astype(np.int64),
+        clean=trusted.astype(np.int64),
+        validation=np.sort(held_out[:validation]).astype(np.int64),
+    )
+
+
 def make_splits(labels, *, num_classes, clean, validation, limit_train=None, seed):
     """Draws the clean, validation and noisy sets; the same arguments give the same sets.
 

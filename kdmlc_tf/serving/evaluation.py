@@ -15,7 +15,7 @@ def evaluate_saved_model(directory, images, labels, *, batch_size=256) -> dict:
     Args:
       directory: a version's folder, or the folder of all versions (the highest is taken).
       images: raw inputs: uint8 [n, height, width, channels], of any height and width, or
-        float [n, features], whichever the model takes.
+        float [n, features], whichever the model takes; an array, or what `np.asarray` makes one.
       labels: int [n], true class ids.
       batch_size: examples per call.
 
@@ -36,15 +36,12 @@ def evaluate_saved_model(directory, images, labels, *, batch_size=256) -> dict:
     signature = loaded.signatures[saved_model.SIGNATURE]
     (spec,) = signature.structured_input_signature[1].values()
     _check_images(images, spec)
-    predicted = np.concatenate(
-        [
-            signature(**{spec.name: tf.constant(images[i : i + batch_size], spec.dtype)})[
-                "class_id"
-            ].numpy()
-            for i in range(0, len(labels), batch_size)
-        ]
-    )
-    return _summary(predicted == labels, labels, class_names)
+    answers = []
+    for start in range(0, len(labels), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        answer = signature(**{spec.name: tf.constant(batch, spec.dtype)})
+        answers.append(answer["class_id"].numpy())
+    return _summary(np.concatenate(answers) == labels, labels, class_names)
 
 
 def version_folder(directory) -> pathlib.Path:

@@ -56,6 +56,24 @@ def test_crop_is_a_window_of_the_zero_padded_image_and_every_window_occurs():
     np.testing.assert_allclose(counts, 120, atol=5 * np.sqrt(120))
 
 
+@pytest.mark.parametrize("shape, size", [((7, 7), 4), ((8, 5), 4), ((6, 6), 6)])
+def test_a_smaller_window_is_cut_anywhere_and_every_window_occurs(shape, size):
+    cropped = augment.random_crop(
+        tf.constant(coordinates(400, *shape)), padding=0, seed=seed(0), size=size
+    ).numpy()
+    assert cropped.shape == (400, size, size, 2)
+    corners = cropped[:, 0, 0].astype(int)
+    expected = coordinates(1, size, size) - 1 + corners[:, None, None]
+    np.testing.assert_array_equal(cropped, expected)
+    assert len(np.unique(corners, axis=0)) == (shape[0] - size + 1) * (shape[1] - size + 1)
+
+
+def test_the_middle_is_cut_out():
+    images = coordinates(2, 7, 6)
+    np.testing.assert_array_equal(augment.centre_crop(images, 3), images[:, 2:5, 1:4])
+    np.testing.assert_array_equal(augment.centre_crop(images[:, :6], 6), images[:, :6])
+
+
 def test_flip_mirrors_half_of_the_images_left_to_right():
     images = coordinates(2000, 4, 5)
     flipped = augment.random_flip(tf.constant(images), seed=seed(0)).numpy()

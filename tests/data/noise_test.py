@@ -211,3 +211,22 @@ def test_cifar10n_has_the_published_rates(shared, key, percent):
     noisy = corrupt(true_labels, f"human:{key}", human_labels={key: given})
     assert 100 * noisy.realised_rate == pytest.approx(percent, abs=0.06)
     np.testing.assert_allclose(noisy.realised.sum(axis=1), 1.0)
+
+
+def test_given_labels_are_taken_as_they_are_and_counted_where_the_truth_is_known():
+    true, given = np.array([0, 1, -1, 1]), np.array([0, 0, 1, 1], np.int32)
+    arguments = {"rate": 0.8, "num_classes": 2, "seed": 0}
+    noisy = noise.corrupt(true, noise_type="given", given_labels=given, **arguments)
+    np.testing.assert_array_equal(noisy.labels, given)
+    assert noisy.wanted is None and noisy.realised_rate == pytest.approx(1 / 3)
+    np.testing.assert_allclose(noisy.realised, [[1, 0], [0.5, 0.5]])
+    unknown = noise.corrupt(np.full(4, -1), noise_type="given", given_labels=given, **arguments)
+    assert unknown.realised is None and unknown.realised_rate is None
+
+
+def test_noise_needs_true_labels_and_given_ones_have_to_be_there():
+    arguments = {"rate": 0.8, "num_classes": 2, "seed": 0}
+    with pytest.raises(InputError, match="--noise_type=flip needs the true label of every"):
+        noise.corrupt(np.array([0, -1]), noise_type="flip", **arguments)
+    with pytest.raises(InputError, match="--noise_type=given needs a data set that brings"):
+        noise.corrupt(np.array([0, 1]), noise_type="given", **arguments)

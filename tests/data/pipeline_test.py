@@ -217,6 +217,17 @@ def test_preprocessing_survives_json():
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
 
 
+def test_preprocessing_keeps_the_middle_and_a_cropped_image_as_it_is():
+    preprocessing = Preprocessing(mean=(1.0,), std=(2.0,), crop=2)
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+    images = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    expected = (images[:, 1:3, 1:3] - 1.0) / 2.0
+    np.testing.assert_allclose(preprocessing(images), expected)
+    np.testing.assert_allclose(preprocessing(images[:, 1:3, 1:3]), expected)
+    assert preprocessing.output_shape((4, 4, 1)) == (2, 2, 1)
+    assert IDENTITY.output_shape((4, 4, 1)) == (4, 4, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "augment", "expected"),
     [
@@ -251,6 +262,19 @@ def test_what_suits_a_data_set(name, shape, augment, expected):
 def test_augmentation_that_does_not_suit_is_refused(shape, arguments, words):
     with pytest.raises(InputError, match=words):
         Augmentation.for_dataset("mine", shape, **arguments)
+
+
+@pytest.mark.parametrize(
+    "augment, expected",
+    [
+        ("auto", Augmentation(window=24)),
+        ("crop", Augmentation(window=24)),
+        ("crop_flip", Augmentation(flip=True, window=24)),
+        ("none", Augmentation()),
+    ],
+)
+def test_a_window_takes_the_place_of_padding(augment, expected):
+    assert Augmentation.for_dataset("csv:x", (24, 24, 3), augment, window=24) == expected
 
 
 def test_cutout_as_large_as_the_image_is_allowed():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdmlc_tf.data.splits import Splits, make_splits
+from kdmlc_tf.data.splits import Splits, make_splits, own_splits
 from kdmlc_tf.errors import InputError
 
 
@@ -94,3 +94,37 @@ def test_a_damaged_file_is_refused(labels, tmp_path):
         Splits.load(path)
     with pytest.raises(InputError, match="cannot be read"):
         Splits.load(tmp_path / "missing.npz")
+
+
+LABELS = np.array([9] * 20 + [0, 1, 2] * 4 + [9] * 5)
+BROUGHT = Splits(*(np.arange(*bounds) for bounds in ((0, 20), (20, 32), (32, 37))))
+
+
+def test_what_a_data_set_brings_is_taken_as_it_is():
+    taken = own_splits(BROUGHT, LABELS, seed=0)
+    for name, part in vars(BROUGHT).items():
+        np.testing.assert_array_equal(getattr(taken, name), part)
+
+
+def test_a_part_is_drawn_by_the_seed_and_the_clean_one_class_by_class():
+    sizes = {"clean": 6, "validation": 3, "limit_train": 8}
+    taken, again, other = (own_splits(BROUGHT, LABELS, **sizes, seed=s) for s in (0, 0, 1))
+    assert {name: len(part) for name, part in vars(taken).items()} == {
+        "noisy": 8,
+        "clean": 6,
+        "validation": 3,
+    }
+    assert np.bincount(LABELS[taken.clean]).tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(taken.noisy, again.noisy)
+    assert not np.array_equal(taken.noisy, other.noisy)
+
+
+def test_without_a_validation_set_noisy_examples_are_held_out():
+    brought = Splits(BROUGHT.noisy, BROUGHT.clean, np.zeros(0, np.int64))
+    taken = own_splits(brought, LABELS, seed=0)
+    assert len(taken.validation) == 2 and len(taken.noisy) == 18
+    assert len(own_splits(brought, LABELS, validation=19, seed=0).noisy) == 1
+    with pytest.raises(InputError, match="--validation=20 leaves no noisy example"):
+        own_splits(brought, LABELS, validation=20, seed=0)
+    with pytest.raises(InputError, match="--validation must be at most 20"):
+        own_splits(brought, LABELS, validation=21, seed=0)

@@ -1,0 +1,143 @@
+"""Every encoded image is decoded once before training: the bad are named, small sets are kept."""
+
+import concurrent.futures
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from kdmlc_tf.data import images as images_lib
+from kdmlc_tf.errors import InputError
+
+_IN_MEMORY = 2**30  # bytes of decoded pixels up to which a set is kept in memory
+_AT_ONCE = 256
+_LONG = 50_000  # images whose scan is announced
+
+
+def opened(images):
+    """Reads and decodes each image once.
+
+    Args:
+      images: `EncodedImages`; where their size is not known it is that of the first one that can
+        be decoded, and all must have it.
+
+    Returns:
+      (images, digests, reasons): the images in memory, uint8 [n, h, w, 3], where all of them take
+      up to 1 GiB, else still encoded; uint64 [n], equal for equal files; index -> why it cannot be
+      used, for those that cannot be decoded (their pixels are 0).
+
+    Raises:
+      InputError: no image can be decoded, or their sizes differ and none was asked for.
+    """
+    if not len(images):
+        return images, np.zeros(0, np.uint64), {}
+    free = images.size is None
+    if free:
+        images = images.resized(_first_size(images))
+    if np.prod(images.shape, dtype=np.int64) <= _IN_MEMORY:
+        pixels = np.zeros(images.shape, np.uint8)
+        return pixels, *_scan(images, pixels, free)
+    # The path says where the answer was left by the run before.
+    path = _cache(images, free)
+    known = _load(path)
+    if known is None:
+        if len(images) >= _LONG:
+            logging.warning(
+                "Decoding %d images once, to find those that cannot be; the result is kept in %s.",
+                *(len(images), path),
+            )
+        known = _scan(images, None, free)
+        _save(path, *known)
+    return images, *known
+
+
+def _first_size(images):
+    """(h, w) of the first image that can be decoded."""
+    for index in range(len(images)):
+        try:
+            height, width, _ = images_lib.decode(images.read(index)).shape
+            return height, width
+        except (OSError, tf.errors.OpError):
+            continue
+    raise InputError(
+        f"None of the {len(images)} images can be decoded, the first for this reason: "
+        f"{_attempt(images, 0, False)[2]}. Mend the data."
+    )
+
+
+def _scan(images, pixels, free):
+    """(digests, reasons); fills `pixels` where they are wanted."""
+    digests, reasons = np.zeros(len(images), np.uint64), {}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(images), _AT_ONCE):
+            some = range(start, min(start + _AT_ONCE, len(images)))
+            tried = pool.map(_attempt, itertools.repeat(images), some, itertools.repeat(free))
+            for index, (decoded, digests[index], reason) in zip(some, tried, strict=True):
+                if reason:
+                    reasons[index] = reason
+                elif pixels is not None:
+                    pixels[index] = decoded
+    return digests, reasons
+
+
+def _attempt(images, index, same_size):
+    """(pixels or None, digest, reason or None) of one image."""
+    name = images.name(index)
+    try:
+        data = images.read(index)
+    except OSError as error:
+        return None, 0, f"{name}: {error.strerror}"  # "No such file or directory"
+    digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    if not data:
+        return None, digest, f"{name} is empty"
+    try:
+        pixels = images_lib.decode(data, None if same_size else images.size).numpy()
+    except tf.errors.OpError:
+        return None, digest, f"{name} cannot be decoded"
+    if same_size and pixels.shape[:2] != tuple(images.size):
+        raise InputError(
+            f"The images are of different sizes: {name} has {_shown(pixels.shape)} pixels, others "
+            f"{_shown(images.size)}. Give the size to train at: --image_size=N."
+        )
+    return pixels, digest, None
+
+
+def _shown(size):
+    """Width × height, as people say it."""
+    return f"{size[1]}×{size[0]}"
+
+
+def _cache(images, free):
+    """Where the result of a scan of just these images is kept."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    text = f"{images.signature()} {images.size if free else None}"
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return pathlib.Path(folder) / "kdmlc_tf" / f"scan-{name}.npz"
+
+
+def _load(path):
+    """(digests, reasons) as `_save` left them; None where it did not."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            reasons = json.loads(stored["reasons"].item())
+            return stored["digests"], {int(index): reason for index, reason in reasons.items()}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _save(path, digests, reasons):
+    """Keeps a result, whole or not at all; a disk that is full costs only the next run time."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, digests=digests, reasons=json.dumps(reasons))
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)

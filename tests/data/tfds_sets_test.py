@@ -1,0 +1,179 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kdmlc_tf.config import OWN, Config
+from kdmlc_tf.data import faults, listing, prepared, tfds_sets
+from kdmlc_tf.data.images import RecordImages
+from kdmlc_tf.errors import InputError
+
+
+def value(content):
+    if isinstance(content, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+    if isinstance(content, list):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=content))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[content]))
+
+
+def write_prepared(folder, features, splits):
+    """A prepared set "mine", each split in two files; splits: {split: rows of {feature: value}}."""
+    import tensorflow_datasets as tfds
+
+    folder = folder / "mine" / "1.0.0"
+    folder.mkdir(parents=True)
+    infos = []
+    for split, rows in splits.items():
+        halves = np.array_split(np.arange(len(rows)), 2)
+        for shard, half in enumerate(halves):
+            path = folder / f"mine-{split}.tfrecord-{shard:05d}-of-00002"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for i in half:
+                    row = {key: value(content) for key, content in rows[i].items()}
+                    example = tf.train.Example(features=tf.train.Features(feature=row))
+                    writer.write(example.SerializeToString())
+        lengths = [len(half) for half in halves]
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=tfds.features.FeaturesDict(features),
+        split_infos=infos,
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    return folder
+
+
+def jpeg(colour, size):
+    file = io.BytesIO()
+    Image.new("RGB", size, (colour,) * 3).save(file, "JPEG")
+    return file.getvalue()
+
+
+def pictures(count, first):
+    """Rows whose images have their own sizes; the label is the place modulo 3, "web" the next."""
+    return [
+        {"picture": jpeg(first + i, (20 + i, 18)), "label": i % 3, "web": (i + 1) % 3}
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def features():
+    import tensorflow_datasets as tfds
+
+    return {
+        "picture": tfds.features.Image(),
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+        "web": tfds.features.ClassLabel(num_classes=3),
+    }
+
+
+OWN_SPLITS = {"noisy": (12, 0), "clean": (6, 50), "test": (5, 100), "rest": (3, 150)}
+
+
+@pytest.fixture
+def own(tmp_path, features, cache):
+    splits = {split: pictures(*rows) for split, rows in OWN_SPLITS.items()}
+    write_prepared(tmp_path, features, splits)
+    return str(tmp_path)
+
+
+def test_splits_of_its_own_serve_for_what_they_are_called(own):
+    source = tfds_sets.source("mine", data_dir=own, image_size=8)
+    assert source.train_images.shape == (18, 8, 8, 3) and source.class_names == (
+        "ant",
+        "bee",
+        "cat",
+    )
+    np.testing.assert_allclose(
+        source.train_images[:, 0, 0, 0], [*range(12), *range(50, 56)], atol=1
+    )
+    np.testing.assert_allclose(source.test_images[:, 0, 0, 0], range(100, 105), atol=1)
+    assert source.given_labels.tolist() == [*np.arange(12) % 3, *np.arange(6) % 3]
+    assert set(source.train_labels[:12]) == {-1} and faults.find(source) == []
+
+
+def test_with_a_noisy_key_the_label_is_the_truth(own):
+    source = tfds_sets.source("mine", data_dir=own, image_size=8, noisy_key="web")
+    assert source.given_labels.tolist() == [*(np.arange(12) + 1) % 3, *np.arange(6) % 3]
+    assert source.train_labels.tolist() == [*np.arange(12) % 3, *np.arange(6) % 3]
+
+
+def test_large_sets_stay_in_their_records(own, streamed):
+    kept = Config(
+        dataset="tfds:mine",
+        data_dir=own,
+        image_size=8,
+        batch_size=4,
+        clean_batch_size=4,
+        **OWN,
+    )
+    data = prepared.prepare(kept)
+    images, labels = data.noisy()
+    assert isinstance(images, RecordImages) and len(labels) == 10 and len(data.validation()[1]) == 2
+    np.testing.assert_allclose(np.asarray(images)[:, 3, 3, 1], data.splits.noisy, atol=1)
+
+
+def test_of_train_and_test_the_clean_set_is_drawn(tmp_path, features, cache):
+    splits = {"train": pictures(30, 0), "test": pictures(6, 90)}
+    write_prepared(tmp_path, features, splits)
+    settings = {"batch_size": 6, "clean_batch_size": 6, "clean": 9, "validation": 3}
+    config = Config(dataset="tfds:mine", data_dir=str(tmp_path), image_size=8, **settings)
+    noisy = {"noisy_key": "web", "noise_type": "given"}
+    data = prepared.prepare(Config(**{**vars(config), **noisy}))
+    np.testing.assert_array_equal(data.noisy()[1], (data.splits.noisy + 1) % 3)
+    np.testing.assert_array_equal(data.clean()[1], data.splits.clean % 3)
+    assert data.noise.realised_rate == 1.0
+    made = prepared.prepare(config)  # noise is made, as on the sets that are known by name
+    assert made.noise.realised_rate < 1.0 and len(made.clean()[1]) == 9
+
+
+def test_vectors_of_numbers(tmp_path):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "x": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    rows = [{"x": [float(i), -float(i)], "label": i % 2} for i in range(8)]
+    write_prepared(tmp_path, features, {"noisy": rows, "clean": rows[:4], "test": rows[:2]})
+    source = tfds_sets.source("mine", data_dir=str(tmp_path))
+    assert source.input_shape == (2,) and source.train_images[3].tolist() == [3.0, -3.0]
+    assert source.given_labels.tolist() == [0, 1] * 6 and source.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ({"label_key": "class"}, "no feature 'class': .*among label, picture, web"),
+        ({"noisy_key": "worse"}, "no feature 'worse'"),
+        ({"name": "nowhere"}, "knows no data set 'nowhere'"),
+        ({"name": "mnist"}, "is not prepared in"),
+    ],
+)
+def test_what_is_not_there_is_said(own, arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        tfds_sets.source(**{"name": "mine", "data_dir": own, **arguments})
+
+
+def test_other_splits_and_damage_are_refused(tmp_path, features, cache):
+    folder = write_prepared(tmp_path, features, {"rest": pictures(6, 0)})
+    with pytest.raises(InputError, match="must have the splits noisy, clean and test.*There: rest"):
+        tfds_sets.source("mine", data_dir=str(tmp_path))
+    other = tmp_path / "other"
+    folder = write_prepared(other, features, {s: pictures(6, 9) for s in listing.SPLITS})
+    path = folder / f"mine-{listing.SPLITS[0]}.tfrecord-00001-of-00002"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="00001-of-00002 is damaged"):
+        tfds_sets.source("mine", data_dir=str(other))
+
+
+def test_a_picture_that_cannot_be_decoded_is_a_fault(tmp_path, features, cache):
+    splits = {split: pictures(6, 40 * i) for i, split in enumerate(listing.SPLITS)}
+    splits["noisy"][2]["picture"] = b"\xff\xd8\xff"
+    write_prepared(tmp_path, features, splits)
+    source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8)
+    assert [str(f) for f in faults.find(source)] == ["train 2 (record 2 cannot be decoded)"]
