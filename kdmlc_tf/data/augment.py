@@ -4,19 +4,18 @@ import keras
 import tensorflow as tf
 
 
-def random_crop(images, *, padding, seed, size=None):
-    """Pads with zeros on all sides and cuts a window at random.
+def random_crop(images, *, padding, seed):
+    """Pads with zeros on all sides and cuts a window of the original size at random.
 
     Args:
       images: [b, h, w, c], any number type; zero is black before normalisation.
-      padding: pixels added on each side; the window's corner is uniform over all places.
+      padding: pixels added on each side; the window's corner is uniform over 0..2·padding.
       seed: integer [2].
-      size: the window's side in pixels; None: that of the images.
 
     Returns:
-      Like `images`; [b, size, size, c] with a size.
+      Like `images`.
     """
-    return _windows(images, padding, *_corners(images, padding, seed, size))
+    return _windows(images, padding, *_corners(images, padding, seed))
 
 
 def random_flip(images, *, seed):
@@ -33,7 +32,7 @@ def random_flip(images, *, seed):
     return tf.where(mirrored, tf.reverse(images, [2]), images)
 
 
-def random_crop_flip(images, *, padding, crop_seed, flip_seed, size=None):
+def random_crop_flip(images, *, padding, crop_seed, flip_seed):
     """`random_flip` of `random_crop`, in one pass over the pixels: 1.6 times as fast.
 
     Args:
@@ -41,14 +40,47 @@ def random_crop_flip(images, *, padding, crop_seed, flip_seed, size=None):
       padding: as in `random_crop`.
       crop_seed: integer [2], as in `random_crop`.
       flip_seed: integer [2], as in `random_flip`.
-      size: as in `random_crop`.
 
     Returns:
-      As `random_crop`.
+      Like `images`.
     """
-    rows, columns = _corners(images, padding, crop_seed, size)
+    rows, columns = _corners(images, padding, crop_seed)
     columns = tf.where(_coins(images, flip_seed), tf.reverse(columns, [1]), columns)
     return _windows(images, padding, rows, columns)
+
+
+def random_window(images, *, size, crop_seed, flip_seed=None):
+    """Cuts a window out of each image at random, and mirrors it with probability 1/2.
+
+    Args:
+      images: [b, h, w, c].
+      size: the window's side in pixels, at most h and w; its corner is uniform over all places.
+      crop_seed: integer [2].
+      flip_seed: integer [2]; None: nothing is mirrored.
+
+    Returns:
+      [b, size, size, c] of the same type.
+    """
+    batch = tf.shape(images)[0]
+    rows, columns = (
+        tf.random.stateless_uniform([batch], seed, 0, length - size + 1, tf.int32)
+        for seed, length in zip(
+            tf.unstack(tf.random.split(crop_seed, 2)), images.shape[1:3], strict=True
+        )
+    )
+    mirrored = tf.zeros([batch], tf.bool) if flip_seed is None else _coins(images, flip_seed)[:, 0]
+
+    def cut(one):
+        image, row, column, mirror = one
+        window = image[row : row + size, column : column + size]
+        return tf.cond(mirror, lambda: tf.reverse(window, [1]), lambda: window)
+
+    # One by one, because a gather over batches copies pixel by pixel: three times as slow.
+    return tf.map_fn(
+        cut,
+        (images, rows, columns, mirrored),
+        fn_output_signature=tf.TensorSpec([size, size, images.shape[-1]], images.dtype),
+    )
 
 
 def centre_crop(images, size):
@@ -57,22 +89,12 @@ def centre_crop(images, size):
     return images[..., top : top + size, left : left + size, :]
 
 
-def _corners(images, padding, seed, size=None):
-    """Rows [b, height] and columns [b, width] of a random window of each padded image."""
-    height, width = images.shape[1:3] if size is None else (size, size)
-    batch = tf.shape(images)[0]
-    most = [
-        length + 2 * padding - side
-        for length, side in zip(images.shape[1:3], (height, width), strict=True)
-    ]
-    if most[0] == most[1]:
-        corners = tf.random.stateless_uniform([batch, 2], seed, 0, most[0] + 1, tf.int32)
-    else:
-        drawn = [
-            tf.random.stateless_uniform([batch, 1], one, 0, bound + 1, tf.int32)
-            for one, bound in zip(tf.unstack(tf.random.split(seed, 2)), most, strict=True)
-        ]
-        corners = tf.concat(drawn, axis=1)
+def _corners(images, padding, seed):
+    """Rows [b, h] and columns [b, w] of a random window of each padded image."""
+    height, width = images.shape[1:3]
+    corners = tf.random.stateless_uniform(
+        [tf.shape(images)[0], 2], seed, 0, 2 * padding + 1, tf.int32
+    )
     return corners[:, :1] + tf.range(height), corners[:, 1:] + tf.range(width)
 
 

@@ -58,14 +58,20 @@ def test_crop_is_a_window_of_the_zero_padded_image_and_every_window_occurs():
 
 @pytest.mark.parametrize("shape, size", [((7, 7), 4), ((8, 5), 4), ((6, 6), 6)])
 def test_a_smaller_window_is_cut_anywhere_and_every_window_occurs(shape, size):
-    cropped = augment.random_crop(
-        tf.constant(coordinates(400, *shape)), padding=0, seed=seed(0), size=size
-    ).numpy()
+    images = tf.constant(coordinates(400, *shape))
+    cropped = augment.random_window(images, size=size, crop_seed=seed(0)).numpy()
     assert cropped.shape == (400, size, size, 2)
     corners = cropped[:, 0, 0].astype(int)
     expected = coordinates(1, size, size) - 1 + corners[:, None, None]
     np.testing.assert_array_equal(cropped, expected)
     assert len(np.unique(corners, axis=0)) == (shape[0] - size + 1) * (shape[1] - size + 1)
+
+
+def test_windows_are_mirrored_as_images_are():
+    images = tf.constant(coordinates(40, 7, 6))
+    plain = augment.random_window(images, size=4, crop_seed=seed(0))
+    both = augment.random_window(images, size=4, crop_seed=seed(0), flip_seed=seed(1))
+    np.testing.assert_array_equal(both, augment.random_flip(plain, seed=seed(1)))
 
 
 def test_the_middle_is_cut_out():
