@@ -1,12 +1,15 @@
 """Fixtures shared by all tests."""
 
+import io
 import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -29,3 +32,53 @@ def float64():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+CLOTHES = {"noisy": 140, "clean": 42, "clean_val": 28, "test": 28}
+
+
+def jpegs(count):
+    """Encoded images: photos where the shared archive is there, else coloured noise."""
+    archive = ROOT.parent / "shared" / "data" / "cifar10_jpeg.npz"
+    if archive.is_file():
+        with np.load(archive) as stored:
+            data, offset = stored["jpeg"], stored["offset"]
+        return [data[offset[i] : offset[i + 1]].tobytes() for i in range(count)]
+    rng, encoded = np.random.default_rng(0), []
+    for _ in range(count):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (32, 30, 3), dtype=np.uint8)).save(file, "JPEG")
+        encoded.append(file.getvalue())
+    return encoded
+
+
+@pytest.fixture
+def download(tmp_path):
+    """A miniature of Clothing1M, whole; image number i of a split has the label i modulo 14."""
+    from kdmlc_tf.data.clothing1m import lists
+
+    folder, data = tmp_path / "download", iter(jpegs(sum(CLOTHES.values())))
+    lines = {name: [] for files in lists.SPLITS.values() for name in files[:2]}
+    for split, count in CLOTHES.items():
+        key_list, kv, _ = lists.SPLITS[split]
+        for number in range(count):
+            key = f"images/{number % 10}/{number % 100:02d}/{split},{number}.jpg"
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(next(data))
+            lines[key_list].append(key)
+            lines[kv].append(f"{key} {number % 14}")
+    for name, content in lines.items():
+        (folder / name).write_text("\n".join(content) + "\n")
+    return folder
+
+
+@pytest.fixture
+def faulty(download):
+    """Three noisy images and one test image cannot be used."""
+    (download / "images/3/03/noisy,3.jpg").unlink()
+    (download / "images/4/04/noisy,4.jpg").write_bytes(b"")
+    path = download / "images/5/05/noisy,5.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    (download / "images/6/06/test,6.jpg").write_bytes(b"<html>Not found</html>")
+    return download

@@ -23,8 +23,10 @@ PROGRAMS = ("evaluate", "export", "train")
 OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test"}
 DATA = {
     "cli_test": ["//:flags"],
+    "data/clothing1m/flags_test": ["//:flags"],
     "distribution_test": ["replicas.py"],
     "multi_worker_test": ["worker.py"],
+    "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
     "tools/serve_client_test": ["//tools:serve_client.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],
 }

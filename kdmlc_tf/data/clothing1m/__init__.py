@@ -1,0 +1,1 @@
+"""Clothing1M, the paper's data set with real noise: its lists, and a TFDS builder."""
