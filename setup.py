@@ -31,6 +31,7 @@ setup(
         "keras-cv>=0.9",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pillow>=10",
         "scikit-learn>=1.3",
         "scipy>=1.11",
         "setuptools<81",  # TensorBoard before 2.21 imports its pkg_resources
@@ -46,7 +47,6 @@ setup(
             *SERVING,
             "mypy>=1.18,<3",
             "openvino>=2025.0",  # reads the exported model without TensorFlow's code
-            "pillow>=10",
             "pytest>=8.3,<10",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
