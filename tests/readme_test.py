@@ -28,6 +28,24 @@ def test_the_library_example_runs_as_it_stands(tmp_path):
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
 
+def test_the_example_on_a_table_runs_as_it_stands(tmp_path):
+    (example,) = [
+        code for code in re.findall(r"```python\n(.*?)```", TEXT, re.S) if "kdmlc_tf.fit(" in code
+    ]
+    (tmp_path / "example.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracies = re.findall(r"last epoch \(30\): student ([0-9.]+)%", done.stdout)
+    assert float(accuracies[-1]) > 80
+    assert (tmp_path / "tumours" / "export" / "student" / "1" / "saved_model.pb").is_file()
+
+
 def test_files_that_it_names_exist():
     named = re.findall(r"(?:docs|flags|tools|results)/[\w./-]+\.\w+", TEXT)
     assert named
@@ -41,6 +59,6 @@ def test_flags_that_it_names_exist():
     from kdmlc_tf.config import Config
 
     others = {"help", "run", "resume", "overwrite", "saved_model", "logdir", "flagfile"}
-    others |= {"methods", "seeds"}  # of tools/reproduce.py
+    others |= {"methods", "seeds", "images"}  # of tools/
     for flag in re.findall(r"--([a-z_]+)", TEXT):
         assert flag in others or hasattr(Config, flag), flag
