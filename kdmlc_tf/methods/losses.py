@@ -59,6 +59,35 @@ def distillation_loss(teacher_logits, student_logits, *, temperature):
     return temperature**2 * tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
 
 
+def corrected_cross_entropy(matrix, labels, logits):
+    """Cross-entropy of a given label under the noise matrix, the forward correction.
+
+        loss = -log Σ_i softmax(z)_i T[i, y']
+
+    Its gradient is softmax(z) - q with q_i ∝ softmax(z)_i T[i, y'], the class's probability once
+    the given label is known.
+
+    Args:
+      matrix: float tensor [classes, classes], T; rows are true classes and sum to 1.
+      labels: int tensor [batch], y'.
+      logits: float tensor [batch, classes], z.
+
+    Returns:
+      Float tensor [batch], in nats.
+
+    >>> float(corrected_cross_entropy([[0.5, 0.5], [0.1, 0.9]], [0], [[0., 0.]])[0])
+    1.2039...
+
+    Source: Patrini et al. 2017, arXiv:1609.03683, theorem 2.
+    """
+    logits = tf.convert_to_tensor(logits)
+    given = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    likelihood = tf.matmul(given, tf.convert_to_tensor(matrix, logits.dtype), transpose_b=True)
+    tiny = tf.constant(1e-12, logits.dtype)
+    log_joint = tf.nn.log_softmax(logits) + tf.math.log(tf.maximum(likelihood, tiny))
+    return -tf.reduce_logsumexp(log_joint, axis=-1)
+
+
 def entropy(probabilities):
     """Entropy of each row, -Σ_k p_k log p_k with 0 log 0 = 0.
 

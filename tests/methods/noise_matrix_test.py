@@ -1,0 +1,99 @@
+"""The estimated noise matrix: a step by hand, the posterior, and that it finds the true matrix."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdmlc_tf.methods import losses
+from kdmlc_tf.methods.noise_matrix import FLOOR, NoiseMatrix
+
+CLASSES = 4
+
+
+def calibrated(count, sharpness, seed):
+    """(logits of a calibrated belief [n, K], true classes [n] drawn from it)."""
+    rng = np.random.default_rng(seed)
+    logits = sharpness * rng.normal(size=(count, CLASSES)).astype("float32")
+    uniform = rng.gumbel(size=logits.shape)
+    return logits, np.argmax(logits + uniform, axis=1)
+
+
+def noisy(labels, matrix, seed):
+    """Labels drawn from the rows of the matrix that belong to the true ones."""
+    rng = np.random.default_rng(seed)
+    return (matrix[labels].cumsum(axis=1) < rng.random((len(labels), 1))).sum(axis=1)
+
+
+def test_one_step_by_hand():
+    # p = (3/4, 1/4) and (1/2, 1/2), labels 0 and 1. Equal rows at first: q = p, so that
+    # the batch's matrix is [[3/8, 1/4], [1/8, 1/4]]; at step 8 the ramp gives d = 9/18.
+    made = NoiseMatrix(2, 0.99)
+    logits = tf.constant([[np.log(3.0), 0.0], [0.0, 0.0]], tf.float32)
+    made.update(logits, tf.constant([0, 1]), tf.constant(8))
+    expected = 0.5 * np.full((2, 2), 0.25) + 0.5 * np.array([[3 / 8, 1 / 4], [1 / 8, 1 / 4]])
+    np.testing.assert_allclose(made.mass, expected, rtol=1e-6)
+    np.testing.assert_allclose(made.matrix(), expected / expected.sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_the_posterior_is_bayes_rule():
+    made = NoiseMatrix(2, 0.99)
+    made.mass.assign([[0.45, 0.05], [0.1, 0.4]])
+    logits = tf.constant([[0.0, np.log(3.0)]], tf.float32)
+    posterior = tf.nn.softmax(made.posterior_logits(logits, tf.constant([0])))
+    joint = np.array([0.25 * (0.9 + FLOOR), 0.75 * (0.2 + FLOOR)])
+    np.testing.assert_allclose(posterior[0], joint / joint.sum(), rtol=1e-6)
+
+
+def test_at_first_labels_say_nothing():
+    made, logits = NoiseMatrix(3, 0.99), tf.constant([[1.0, 2.0, -1.0]])
+    for label in range(3):
+        posterior = tf.nn.softmax(made.posterior_logits(logits, tf.constant([label])))
+        np.testing.assert_allclose(posterior, tf.nn.softmax(logits), rtol=1e-6)
+
+
+def test_learning_from_the_posterior_is_the_forward_corrected_loss():
+    # ∇ H(q, z) with q constant equals ∇ -log Σ_i softmax(z)_i T[i, y'].
+    made = NoiseMatrix(3, 0.99)
+    rng = np.random.default_rng(0)
+    made.mass.assign(rng.random((3, 3)))
+    logits, labels = tf.constant(rng.normal(size=(5, 3)), tf.float32), tf.constant([0, 1, 2, 2, 1])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        posterior = tf.nn.softmax(made.posterior_logits(logits, labels))
+        plain = tf.reduce_sum(losses.cross_entropy(posterior, logits))
+        matrix = (made.matrix() + FLOOR) / (1 + 3 * FLOOR)
+        corrected = tf.reduce_sum(losses.corrected_cross_entropy(matrix, labels, logits))
+    expected = tape.gradient(corrected, logits)
+    assert np.abs(expected).max() > 0.05
+    np.testing.assert_allclose(tape.gradient(plain, logits), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, rate", [("uniform", 0.8), ("pairflip", 0.4)])
+def test_it_finds_the_matrix_from_a_calibrated_belief_full_of_doubt(kind, rate):
+    other = np.roll(np.eye(CLASSES), 1, axis=1) if kind == "pairflip" else 1 / CLASSES
+    true = (1 - rate) * np.eye(CLASSES) + rate * other
+    logits, labels = calibrated(40_000, 2.0, seed=1)
+    given = noisy(labels, true, seed=2)
+    made = NoiseMatrix(CLASSES, 0.99)
+    for step in range(800):
+        part = slice(step % 200 * 200, step % 200 * 200 + 200)
+        made.update(tf.constant(logits[part]), tf.constant(given[part]), tf.constant(step))
+    error = np.abs(made.matrix() - true).max()
+    # What is smeared by the doubts in p: T̂ = Σ p(i) 1[y' = j] / Σ p(i).
+    p = tf.nn.softmax(logits).numpy()
+    smeared = p.T @ np.eye(CLASSES)[given] / p.sum(axis=0)[:, None]
+    assert error < 0.06
+    assert error < 0.6 * np.abs(smeared - true).max()
+
+
+def test_what_it_gives_is_a_constant():
+    made, logits = NoiseMatrix(2, 0.9), tf.constant([[0.3, 0.1]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        posterior = made.posterior_logits(logits, tf.constant([1]))
+    assert tape.gradient(posterior, [logits, made.mass.value]) == [None, None]
+
+
+def test_a_decay_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="below 1. Received: 1.0"):
+        NoiseMatrix(2, 1.0)
