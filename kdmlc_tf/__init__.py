@@ -11,6 +11,8 @@ _HOMES = {
     "Config": "kdmlc_tf.config",
     "Corrector": "kdmlc_tf.networks.corrector",
     "CrossEntropy": "kdmlc_tf.methods.baselines",
+    "FineTune": "kdmlc_tf.methods.baselines",
+    "GLC": "kdmlc_tf.methods.glc",
     "InputError": "kdmlc_tf.errors",
     "KDMLC": "kdmlc_tf.methods.kdmlc",
     "MLC": "kdmlc_tf.methods.mlc",

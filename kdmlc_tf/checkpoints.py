@@ -15,8 +15,9 @@ from kdmlc_tf.errors import InputError
 class Checkpoints:
     """The checkpoints of one run.
 
-    A checkpoint holds the weights of every network and the state of every optimizer, so that
-    training resumes as if it had not stopped. Its folder appears under its name only when whole.
+    A checkpoint holds the weights of every network, the state of every optimizer and the method's
+    buffers, so that training resumes as if it had not stopped. Its folder appears under its name
+    only when whole.
 
     Args:
       folder: where they lie; made at the first save.
@@ -127,4 +128,6 @@ def _checkpoint(method):
         parts[f"network_{name}"] = [variable.value for variable in network.variables]
     for name, optimizer in method.optimizers_by_name.items():
         parts[f"optimizer_{name}"] = [variable.value for variable in optimizer.variables]
+    for name, variables in method.buffers.items():
+        parts[f"buffer_{name}"] = [variable.value for variable in variables]
     return tf.train.Checkpoint(**parts)

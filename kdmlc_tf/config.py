@@ -8,7 +8,7 @@ import typing
 from kdmlc_tf.errors import InputError
 
 LOOKAHEADS = ("all", "last_stage", "head")  # names of parts in networks/parts.py
-METHODS = ("kdmlc", "mlc", "ce", "clean_only", "offline_kd")
+METHODS = ("kdmlc", "mlc", "ce", "clean_only", "finetune", "glc", "offline_kd")
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # names of Keras' dtype policies
 
@@ -123,6 +123,35 @@ class Config:
         "Part of the network that the meta-gradient goes through: all (exact), last_stage or head "
         "(much cheaper: docs/SPEED.md).",
         choices=LOOKAHEADS,
+    )
+    bayes_start: bool = _setting(
+        False,
+        "Start the corrector from what the given label says under the noise matrix, estimated "
+        "while training, of the classes that the averaged network believes in; the corrector "
+        "learns what to add.",
+    )
+    warmup_epochs: int = _setting(0, "Epochs before the corrector learns.", low=0)
+    average_decay: float = _setting(
+        0.0,
+        "Decay per step of the average of the corrected network's weights, which the student and "
+        "--bayes_start take its probabilities from; 0: no average.",
+        low=0,
+        high=0.9999,
+    )
+    matrix_decay: float = _setting(
+        0.99,
+        "Decay per step of the estimated noise matrix (--bayes_start, glc).",
+        low=0,
+        high=0.9999,
+    )
+    train_on_meta: bool = _setting(
+        False, "Train on the meta half of the clean batch, too, after it has judged (kdmlc, mlc)."
+    )
+    finetune_fraction: float = _setting(
+        1 / 3,
+        "Share of the epochs that finetune spends on the clean set alone.",
+        low=0.01,
+        high=0.99,
     )
     temperature: float = _setting(
         4.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01

@@ -3,14 +3,16 @@
 import keras
 import numpy as np
 
-from kdmlc_tf.methods.baselines import CleanOnly, CrossEntropy, OfflineKD
+from kdmlc_tf.methods.baselines import CleanOnly, CrossEntropy, FineTune, OfflineKD
+from kdmlc_tf.methods.glc import GLC
 from kdmlc_tf.methods.kdmlc import KDMLC
 from kdmlc_tf.methods.mlc import MLC
 from kdmlc_tf.methods.sgd import SGD
 from kdmlc_tf.networks import precision, registry
 from kdmlc_tf.networks.corrector import Corrector
 
-_ROLES = ("student", "teacher", "corrector")
+_ROLES = ("student", "teacher", "corrector", "estimator")
+_IN_TURN = ("glc", "offline_kd")  # methods that train two networks one after the other
 
 
 class Builder:
@@ -56,10 +58,20 @@ class Builder:
             self.corrector(teacher),
             temperature=self.config.temperature,
             distillation_weight=self.config.distillation_weight,
-            recompute_pseudo_labels=self.config.recompute_pseudo_labels,
-            lookahead=self.config.lookahead,
+            **self.correction(),
             **kwargs,
         )
+
+    def correction(self):
+        """How labels are corrected, whatever network does it."""
+        return {
+            "recompute_pseudo_labels": self.config.recompute_pseudo_labels,
+            "lookahead": self.config.lookahead,
+            "warmup_steps": self.config.warmup_epochs * self.steps_per_epoch,
+            "train_on_meta": self.config.train_on_meta,
+            "average_decay": self.config.average_decay,
+            "matrix_decay": self.config.matrix_decay,
+        }
 
     def offline_kd(self):
         """Teacher and student one after the other, each for `epochs`."""
@@ -68,12 +80,7 @@ class Builder:
     def mlc(self):
         """MLC on the student's network."""
         student = self.network("student")
-        return MLC(
-            student,
-            self.corrector(student),
-            recompute_pseudo_labels=self.config.recompute_pseudo_labels,
-            lookahead=self.config.lookahead,
-        )
+        return MLC(student, self.corrector(student), **self.correction())
 
     def cross_entropy(self):
         """Plain training on noisy and clean labels."""
@@ -83,23 +90,40 @@ class Builder:
         """Plain training on the clean set."""
         return CleanOnly(self.network("student"))
 
+    def finetune(self):
+        """Noisy and clean labels, then the clean set alone for the last epochs."""
+        epochs = max(1, round(self.config.epochs * (1 - self.config.finetune_fraction)))
+        return FineTune(self.network("student"), noisy_steps=epochs * self.steps_per_epoch)
+
+    def glc(self):
+        """An estimator of the student's size, then the student, each for `epochs`."""
+        return GLC(
+            self.network("student"),
+            self.network("estimator"),
+            estimator_steps=self.config.epochs * self.steps_per_epoch,
+            matrix_decay=self.config.matrix_decay,
+        )
+
     _METHODS = {
         "kdmlc": kdmlc,
         "mlc": mlc,
         "ce": cross_entropy,
         "clean_only": clean_only,
+        "finetune": finetune,
+        "glc": glc,
         "offline_kd": offline_kd,
     }
 
     def network(self, role):
-        """The classifier for "teacher" or "student"."""
+        """The classifier for "teacher", "student", or "estimator", which is like the student."""
+        named = "student" if role == "estimator" else role
         with precision.dtype_policy(self.config.precision):
             return registry.build(
-                getattr(self.config, role),
+                getattr(self.config, named),
                 input_shape=self.input_shape,
                 num_classes=self.num_classes,
                 seed=self.seed(role),
-                weights=getattr(self.config, f"{role}_weights"),
+                weights=getattr(self.config, f"{named}_weights"),
             )
 
     def corrector(self, network):
@@ -109,6 +133,7 @@ class Builder:
             embedding_size=self.config.corrector_embedding,
             hidden_size=self.config.corrector_hidden,
             gate=self.config.corrector_gate,
+            residual=self.config.bayes_start,
             seed=self.seed("corrector"),
         )
         corrector.build(network.output["features"].shape[-1])
@@ -139,5 +164,5 @@ class Builder:
 
 
 def total_epochs(config):
-    """Epochs that `fit` runs: offline distillation trains teacher and student in turn."""
-    return config.epochs * (2 if config.method == "offline_kd" else 1)
+    """Epochs that `fit` runs: some methods train two networks in turn."""
+    return config.epochs * (2 if config.method in _IN_TURN else 1)

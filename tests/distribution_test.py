@@ -30,7 +30,7 @@ def digits(**settings):
 def compared():
     """What `replicas.py` prints, by method."""
     done = subprocess.run(
-        [sys.executable, HERE / "replicas.py", *METHODS, "recompute", "partial"],
+        [sys.executable, HERE / "replicas.py", *METHODS, "recompute", "partial", "bayes"],
         env={**os.environ, "PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
@@ -40,7 +40,7 @@ def compared():
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", [*METHODS, "recompute", "partial"])
+@pytest.mark.parametrize("method", [*METHODS, "recompute", "partial", "bayes"])
 def test_two_replicas_equal_one_device(compared, method):
     found = compared[method]
     assert found["replicas"] == 2

@@ -32,7 +32,9 @@ def classifier(width, seed):
 
 def build(name, **options):
     """A compiled method."""
-    corrector = kdmlc_tf.Corrector(CLASSES, embedding_size=4, hidden_size=8, gate=True, seed=3)
+    corrector = kdmlc_tf.Corrector(
+        CLASSES, embedding_size=4, hidden_size=8, gate=True, residual=name == "bayes", seed=3
+    )
     teacher, student = classifier(8, 1), classifier(4, 2)
     corrector.build(4 if name == "mlc" else 8)
     make = {
@@ -41,9 +43,14 @@ def build(name, **options):
             teacher, student, corrector, recompute_pseudo_labels=True
         ),
         "partial": lambda: kdmlc_tf.KDMLC(teacher, student, corrector, lookahead="head"),
+        "bayes": lambda: kdmlc_tf.KDMLC(
+            teacher, student, corrector, average_decay=0.9, warmup_steps=4, train_on_meta=True
+        ),
         "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),
         "ce": lambda: kdmlc_tf.CrossEntropy(student),
+        "finetune": lambda: kdmlc_tf.FineTune(student, noisy_steps=5),
+        "glc": lambda: kdmlc_tf.GLC(student, teacher, estimator_steps=5),
         "clean_only": lambda: kdmlc_tf.CleanOnly(student),
     }
     method = make[name]()

@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_a_user_needs(tmp_path, capsys, method):
     assert status == "finished"
     report = json.loads((run.folder / "report.json").read_text())
     rows = run.metrics()
-    epochs = 6 if method == "offline_kd" else 3
+    epochs = 6 if method in ("glc", "offline_kd") else 3
     assert report["epochs"] == len(rows) == epochs
     assert rows[-1]["test_student_loss"] < rows[0]["test_student_loss"]
     assert rows[-1]["test_student_accuracy"] > 0.3
@@ -69,11 +69,21 @@ def weights(method):
     values = [w for net in method.networks.values() for w in net.get_weights()]
     for optimizer in method.optimizers_by_name.values():
         values += [variable.numpy() for variable in optimizer.variables]
-    return values
+    return values + [variable.numpy() for held in method.buffers.values() for variable in held]
 
 
-def test_an_interrupted_run_is_usable_and_resumes_exactly(tmp_path, monkeypatch):
-    config = digits(milestones="2", cutout=3)
+BAYES = {
+    "bayes_start": True,
+    "average_decay": 0.9,
+    "warmup_epochs": 1,
+    "train_on_meta": True,
+    "corrector_gate": False,
+}
+
+
+@pytest.mark.parametrize("settings", [{}, BAYES])
+def test_an_interrupted_run_is_usable_and_resumes_exactly(tmp_path, monkeypatch, settings):
+    config = digits(milestones="2", cutout=3, **settings)
     whole = training.train(config, tmp_path / "whole")[1]
 
     def interrupt(self, batch, logs=None):

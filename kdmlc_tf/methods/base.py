@@ -37,6 +37,7 @@ class Method(keras.Model):
         if corrector is not None:
             self.networks["corrector"] = corrector
         self.built = True
+        self.buffers = {}  # name -> variables that train_step assigns, beside the networks'
         self.optimizers_by_name = {}
         self.trackers = {}
         self._done = 0  # steps taken, and steps left in the epoch where its length is known
@@ -72,9 +73,15 @@ class Method(keras.Model):
         if not self.has_corrector:
             raise ValueError(f"{self.__class__.__name__} has no corrector.")
         seen = self.classifiers[self.corrected](images, training=False)
-        inputs = {"features": seen["features"], "labels": labels}
+        start = self.corrector_start(images, labels)
+        inputs = {"features": seen["features"], "labels": labels, **start}
         gate, _ = self.corrector.gate_and_proposal(inputs)
         return {"pseudo_labels": self.corrector(inputs), "gate": gate}
+
+    def corrector_start(self, images, labels):
+        """What a residual corrector starts from: {"start": logits [b, classes]}; else {}."""
+        del images, labels
+        return {}
 
     # Compiling: each network's optimizer by its name, built at once, in the strategy's scope.
 
@@ -140,9 +147,10 @@ class Method(keras.Model):
         self.optimizers_by_name[name].apply(gradients, network.trainable_variables)
 
     def state(self):
-        """Every variable that training changes: of the networks, then of the optimizers."""
+        """Every variable that training changes: of the networks, the optimizers, the buffers."""
         parts = [*self.networks.values(), *self.optimizers_by_name.values()]
-        return [variable for part in parts for variable in part.variables]
+        buffers = [variable for held in self.buffers.values() for variable in held]
+        return [variable for part in parts for variable in part.variables] + buffers
 
     def test_step(self, batch):
         """Loss (cross-entropy, nats) and accuracy of every classifier on (images, labels).

@@ -28,7 +28,10 @@ class CrossEntropy(Method):
 
     def train_step(self, batch):
         """One step down the mean cross-entropy of the examples learned from."""
-        parts = self.labelled(*batch)
+        return self.descend(self.labelled(*batch))
+
+    def descend(self, parts):
+        """One step of the student on labelled parts of a batch."""
         images = tf.concat([part["images"] for part in parts], axis=0)
         labels = tf.concat([part["labels"] for part in parts], axis=0)
         student = self.classifiers["student"]
@@ -47,6 +50,32 @@ class CleanOnly(CrossEntropy):
     def labelled(self, noisy, clean, meta_batch):
         """The clean examples, both halves of the batch."""
         return [clean, meta_batch]
+
+
+class FineTune(CrossEntropy):
+    """Plain training on noisy and clean labels, then on the clean ones alone.
+
+    Args:
+      student: keras.Model giving logits.
+      noisy_steps: steps of the first stage.
+
+    Raises:
+      ValueError: `noisy_steps` is not positive.
+    """
+
+    def __init__(self, student, *, noisy_steps, name=None):
+        super().__init__(student, name=name)
+        if noisy_steps < 1:
+            raise ValueError(f"`noisy_steps` must be positive. Received: {noisy_steps}.")
+        self.noisy_steps = noisy_steps
+
+    def stages(self):
+        """All labels, then the clean ones."""
+        return [(0, self.train_step), (self.noisy_steps, self.clean_step)]
+
+    def clean_step(self, batch):
+        """The second stage: one step of clean-only training."""
+        return self.descend(batch[1:])
 
 
 class OfflineKD(KDMLC):
@@ -70,7 +99,7 @@ class OfflineKD(KDMLC):
 
     def stages(self):
         """MLC on the teacher, then the student."""
-        return [(0, self.teacher_step), (self.teacher_steps, self.student_step)]
+        return [*self.after_warmup(self.teacher_step), (self.teacher_steps, self.student_step)]
 
     def steps_taken(self):
         """Steps of both stages."""
@@ -82,7 +111,7 @@ class OfflineKD(KDMLC):
 
     def student_step(self, batch):
         """The second stage: one step of the student; teacher and corrector are constants."""
-        noisy, clean, _ = batch
+        noisy, clean, _ = self.prepared(batch)
         images = tf.concat([noisy["images"], clean["images"]], axis=0)
         seen = self.classifiers["teacher"](images, training=False)
         return self.track(self.distil(noisy, clean, seen["features"], seen["logits"]))

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.base import accuracy
-from kdmlc_tf.methods.mlc import MLC
+from kdmlc_tf.methods.mlc import MLC, size
 
 
 class KDMLC(MLC):
@@ -13,7 +13,8 @@ class KDMLC(MLC):
         L_S = (1 - κ) H(target, s) + κ T² KL(softmax(z / T) ‖ softmax(s / T))
 
     with the new pseudo-labels as targets on the noisy images, the trusted labels on the clean
-    ones, and the teacher's logits z: constants, so that the teacher learns nothing from L_S.
+    ones, and the teacher's logits z, its average's where there is one: constants, so that the
+    teacher learns nothing from L_S.
 
     Args:
       teacher: keras.Model giving logits, the large one.
@@ -21,12 +22,11 @@ class KDMLC(MLC):
       corrector: a built `Corrector` for the teacher's features.
       temperature: T > 0, dimensionless.
       distillation_weight: κ between 0 and 1.
-      recompute_pseudo_labels: see `MLC`.
-      lookahead: see `MLC`; part of the teacher.
+      **correction: see `MLC`.
 
     Raises:
-      ValueError: the temperature or the weight is outside its range, or teacher and student
-        do not agree in their number of classes.
+      ValueError: a number is outside its range, or teacher and student do not agree in their
+        number of classes.
 
     Source: METHOD.md; doi 10.7544/issn1000-1239.202330382.
     """
@@ -41,9 +41,8 @@ class KDMLC(MLC):
         *,
         temperature=4.0,
         distillation_weight=0.5,
-        recompute_pseudo_labels=False,
-        lookahead="all",
         name=None,
+        **correction,
     ):
         super(MLC, self).__init__({"teacher": teacher, "student": student}, corrector, name=name)
         if temperature <= 0:
@@ -54,7 +53,7 @@ class KDMLC(MLC):
             )
         self.temperature = temperature
         self.distillation_weight = distillation_weight
-        self.set_correction(recompute_pseudo_labels, lookahead)
+        self.set_correction(**correction)
 
     def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `teacher_optimizer` must be an SGD (see `check_looks_ahead`)."""
@@ -67,7 +66,7 @@ class KDMLC(MLC):
 
     def train_step(self, batch):
         """One step of KDMLC: look ahead, meta-update, teacher, student (METHOD.md)."""
-        noisy, clean, meta_batch = batch
+        noisy, clean, meta_batch = self.prepared(batch)
 
         # 1. to 3. as in MLC, on the teacher.
         ahead, meta_loss = self.correct(noisy, clean, meta_batch)
@@ -75,13 +74,15 @@ class KDMLC(MLC):
 
         # 4. Student: distil from the corrected labels and the teacher, both constants.
         logs.update(self.distil(noisy, clean, ahead.outputs["features"], ahead.outputs["logits"]))
+        self.update_belief(noisy)
         return self.track(logs)
 
     def distil(self, noisy, clean, features, teacher_logits):
         """Phase 4: one step of the student; features and logits are the teacher's on N ∪ C."""
-        labels = noisy["labels"]
-        num_noisy = labels.shape[0] or tf.shape(labels)[0]
-        pseudo_labels = self.corrected_labels(features[:num_noisy], labels)
+        labels, num_noisy = noisy["labels"], size(noisy)
+        if self.belief is not None:
+            teacher_logits = tf.concat([noisy["belief"], clean["belief"]], axis=0)
+        pseudo_labels = self.corrected_labels(features[:num_noisy], noisy)
         targets = self.targets(pseudo_labels, clean)
         images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
         student = self.classifiers["student"]

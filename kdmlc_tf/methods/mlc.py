@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from kdmlc_tf.methods import losses, meta
 from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.belief import Belief
 from kdmlc_tf.methods.sgd import check_looks_ahead
 from kdmlc_tf.networks import parts
 
@@ -13,29 +14,51 @@ class MLC(Method):
 
     Args:
       student: keras.Model giving logits; it is corrected and served.
-      corrector: a built `Corrector` for the classifier's features.
+      corrector: a built `Corrector` for the classifier's features. A residual one starts from
+        what the given label makes of the averaged classifier's belief (`Belief.start`).
       recompute_pseudo_labels: update the classifier with the pseudo-labels of the corrector's
         new weights, one more pass, instead of the weights looked ahead to.
       lookahead: part of the classifier that the meta-gradient goes through: "all", "last_stage"
         or "head" (see `parts.positions`). The classifier's own update is always complete.
+      warmup_steps: steps before the corrector learns. Until then the pseudo-labels are a residual
+        corrector's start, or the given labels.
+      train_on_meta: whether the clean half that is trained on has the meta half in it as well.
+      average_decay: of the classifier's average (`WeightAverage`); 0: none, unless the corrector
+        is residual.
+      matrix_decay: of the estimated noise matrix (`NoiseMatrix`), for a residual corrector.
 
     Raises:
-      ValueError: the classifier has no such part, or not as many classes as the corrector.
+      ValueError: a number is outside its range, or the classifier has no such part.
     """
 
     corrected = "student"
 
-    def __init__(
-        self, student, corrector, *, recompute_pseudo_labels=False, lookahead="all", name=None
-    ):
+    def __init__(self, student, corrector, *, name=None, **correction):
         super().__init__({"student": student}, corrector, name=name)
-        self.set_correction(recompute_pseudo_labels, lookahead)
+        self.set_correction(**correction)
 
-    def set_correction(self, recompute_pseudo_labels, lookahead):
-        """Takes the settings of phases 1 to 3."""
+    def set_correction(
+        self,
+        *,
+        recompute_pseudo_labels=False,
+        lookahead="all",
+        warmup_steps=0,
+        train_on_meta=False,
+        average_decay=0.0,
+        matrix_decay=0.99,
+    ):
+        """Takes the settings of phases 1 to 3, and makes the belief where they need one."""
+        if warmup_steps < 0:
+            raise ValueError(f"`warmup_steps` must be at least 0. Received: {warmup_steps}.")
         self.recompute_pseudo_labels = recompute_pseudo_labels
-        self.lookahead = lookahead
         self.looked_through = parts.positions(self.networks[self.corrected], lookahead)
+        self.warmup_steps = warmup_steps
+        self.train_on_meta = train_on_meta
+        self.belief = None
+        if average_decay or self.corrector.residual:
+            network = self.networks[self.corrected]
+            self.belief = Belief(network, self.num_classes, average_decay, matrix_decay)
+            self.buffers.update(self.belief.buffers())
 
     def compile(self, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `student_optimizer` must be an SGD (see `check_looks_ahead`)."""
@@ -55,12 +78,59 @@ class MLC(Method):
 
     def train_step(self, batch):
         """One step of MLC: look ahead, meta-update, classifier (METHOD.md, phases 1 to 3)."""
-        noisy, clean, meta_batch = batch
+        noisy, clean, meta_batch = self.prepared(batch)
         ahead, meta_loss = self.correct(noisy, clean, meta_batch)
+        self.update_belief(noisy)
         return self.track(self.correction_logs(noisy, ahead, meta_loss))
+
+    def stages(self):
+        """The warm-up, if there is one, then the method itself."""
+        return self.after_warmup(self.train_step)
+
+    def after_warmup(self, step):
+        """`step` as stages: first those in which the corrector does not learn yet."""
+        if not self.warmup_steps:
+            return [(0, step)]
+        return [(0, lambda batch: step(self.without_meta(batch))), (self.warmup_steps, step)]
+
+    def without_meta(self, batch):
+        """A batch of the warm-up: nothing to judge the corrector by, hence no meta-update."""
+        noisy, clean, _ = self.shared(batch)
+        if not self.corrector.residual:
+            given = self.one_hot(noisy["labels"], self.corrector.compute_dtype)
+            noisy = {**noisy, "pseudo_labels": given}
+        return noisy, clean, None
+
+    def shared(self, batch):
+        """The batch, its clean half with the meta half in it where that is trained on, too."""
+        noisy, clean, meta_batch = batch
+        if self.train_on_meta and meta_batch is not None:
+            clean = {
+                name: tf.concat([clean[name], meta_batch[name]], axis=0)
+                for name in ("images", "labels")
+            }
+        return noisy, clean, meta_batch
+
+    def prepared(self, batch):
+        """The batch as phases 1 to 4 take it: shared out, and with the belief in each image."""
+        noisy, clean, meta_batch = self.shared(batch)
+        if self.belief is not None:
+            logits = self.belief.logits(tf.concat([noisy["images"], clean["images"]], axis=0))
+            num_noisy = size(noisy)
+            noisy = {**noisy, "belief": logits[:num_noisy]}
+            clean = {**clean, "belief": logits[num_noisy:]}
+        return noisy, clean, meta_batch
+
+    def update_belief(self, noisy):
+        """Moves average and noise matrix, once the corrected network has moved."""
+        if self.belief is not None:
+            step = self.optimizers_by_name[self.corrected].iterations
+            self.belief.update(noisy["belief"], noisy["labels"], step)
 
     def correct(self, noisy, clean, meta_batch):
         """Phases 1 to 3: corrector and corrected network learn; what phase 4 needs is returned.
+
+        Without a meta batch the corrector does not learn, and L_M is None.
 
         Returns:
           (LookAhead, L_M): `outputs` of the former is a dict with the "logits" [b + c, classes]
@@ -75,14 +145,16 @@ class MLC(Method):
         ahead = meta.look_ahead(lambda w: self.noisy_loss(w, noisy, clean), weights, optimizer)
 
         # 2. Meta-update: α moves down the clean loss at w'(α).
-        meta_loss, gradient = meta.meta_gradient(
-            ahead,
-            lambda w: self.clean_loss(w, meta_batch),
-            [variable.value for variable in self.corrector.trainable_variables],
-            scale=self.optimizers_by_name["corrector"].scale_loss(1.0),
-            through=self.looked_through,
-        )
-        self.apply_mean("corrector", gradient)
+        meta_loss = None
+        if meta_batch is not None:
+            meta_loss, gradient = meta.meta_gradient(
+                ahead,
+                lambda w: self.clean_loss(w, meta_batch),
+                [variable.value for variable in self.corrector.trainable_variables],
+                scale=self.optimizers_by_name["corrector"].scale_loss(1.0),
+                through=self.looked_through,
+            )
+            self.apply_mean("corrector", gradient)
 
         # 3. The weights looked ahead to become the weights; batch norm moves once.
         taken = ahead.gradient
@@ -106,9 +178,8 @@ class MLC(Method):
             tf.concat([noisy["images"], clean["images"]], axis=0),
             training=True,
         )
-        num_noisy = noisy["labels"].shape[0] or tf.shape(noisy["labels"])[0]
         features = tf.stop_gradient(seen["features"])
-        pseudo_labels = self.corrected_labels(features[:num_noisy], noisy["labels"])
+        pseudo_labels = self.corrected_labels(features[: size(noisy)], noisy)
         targets = self.targets(pseudo_labels, clean)
         outputs = {
             "logits": seen["logits"],
@@ -128,9 +199,24 @@ class MLC(Method):
         targets = self.one_hot(meta_batch["labels"], logits.dtype)
         return tf.reduce_mean(losses.cross_entropy(targets, logits))
 
-    def corrected_labels(self, features, labels):
-        """Pseudo-labels [b, classes] of labels [b] given features [b, f], with α as it is now."""
-        return self.corrector({"features": features, "labels": labels})
+    def corrected_labels(self, features, noisy):
+        """Pseudo-labels [b, classes] of noisy examples with features [b, f], α as it is now."""
+        if "pseudo_labels" in noisy:
+            return noisy["pseudo_labels"]
+        return self.corrector(self.corrector_inputs(features, noisy))
+
+    def corrector_inputs(self, features, noisy):
+        """What the corrector takes of noisy examples."""
+        inputs = {"features": features, "labels": noisy["labels"]}
+        if self.corrector.residual:
+            inputs["start"] = self.belief.start(noisy["belief"], noisy["labels"])
+        return inputs
+
+    def corrector_start(self, images, labels):
+        """What a residual corrector starts from: {"start": logits [b, classes]}; else {}."""
+        if not self.corrector.residual:
+            return {}
+        return {"start": self.belief.start(self.belief.logits(images), labels)}
 
     def targets(self, pseudo_labels, clean):
         """Rows [b + c, classes] to learn from on N ∪ C: pseudo-labels, then trusted labels."""
@@ -144,16 +230,23 @@ class MLC(Method):
     def correction_logs(self, noisy, ahead, meta_loss):
         """What the trackers take of phases 1 to 3: batch means and values per noisy example."""
         pseudo_labels, labels = ahead.outputs["pseudo_labels"], noisy["labels"]
-        num_noisy = tf.shape(labels)[0]
+        num_noisy = size(noisy)
         features = ahead.outputs["features"][:num_noisy]
         values = {
             f"{self.corrected}_loss": ahead.loss,
             f"{self.corrected}_accuracy": accuracy(ahead.outputs["logits"][:num_noisy], labels),
-            "meta_loss": meta_loss,
             "pseudo_label_entropy": losses.entropy(pseudo_labels),
             "pseudo_label_change": 1 - accuracy(pseudo_labels, labels),
         }
         if self.corrector.gate:
-            gate, _ = self.corrector.gate_and_proposal({"features": features, "labels": labels})
-            values["gate"] = gate
+            inputs = self.corrector_inputs(features, noisy)
+            values["gate"], _ = self.corrector.gate_and_proposal(inputs)
+        if meta_loss is not None:
+            values["meta_loss"] = meta_loss
         return values
+
+
+def size(part):
+    """Examples in a part of a batch: an int where it is known, otherwise a scalar tensor."""
+    labels = part["labels"]
+    return labels.shape[0] or tf.shape(labels)[0]

@@ -157,7 +157,8 @@ class TensorBoardWriter(keras.callbacks.Callback):
 def networks_graph(networks, probe):
     """The graph of all networks as they are wired: the corrector reads the teacher's features.
 
-    Without a teacher, it reads the student's.
+    Without a teacher, it reads the student's. A residual one is shown starting from the logits:
+    neither average nor noise matrix are networks.
 
     Args:
       networks: dict name -> keras.Model; each but "corrector" gives "features" [b, f].
@@ -178,7 +179,7 @@ def networks_graph(networks, probe):
             read = outputs["teacher" if "teacher" in outputs else "student"]
             with tf.name_scope("corrector"):
                 outputs["corrector"] = networks["corrector"](
-                    {"features": read["features"], "labels": labels}
+                    {"features": read["features"], "labels": labels, "start": read["logits"]}
                 )
         return outputs
 

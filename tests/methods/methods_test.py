@@ -64,7 +64,29 @@ def offline_kd():
     return method
 
 
-METHODS = [kdmlc, mlc, cross_entropy, clean_only, offline_kd]
+def bayes(**kwargs):
+    """A compiled KDMLC whose corrector starts from the belief in each class."""
+    settings = {"average_decay": 0.9, "train_on_meta": True, **kwargs}
+    method = kdmlc_tf.KDMLC(
+        classifier(32, 1), classifier(8, 2), corrector(32, residual=True), **settings
+    )
+    method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
+    return method
+
+
+def finetune():
+    method = kdmlc_tf.FineTune(classifier(8, 2), noisy_steps=60)
+    method.compile(sgd())
+    return method
+
+
+def glc():
+    method = kdmlc_tf.GLC(classifier(8, 2), classifier(8, 1), estimator_steps=30)
+    method.compile(sgd(), sgd())
+    return method
+
+
+METHODS = [kdmlc, mlc, cross_entropy, clean_only, offline_kd, bayes, finetune, glc]
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +193,103 @@ def test_the_student_descends_the_stated_loss(blobs):
     soft = temperature**2 * (np.exp(log_q) * (log_q - log_p)).sum(-1)
     expected = np.mean((1 - kappa) * hard + kappa * soft)
     np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-5)
+
+
+def test_a_residual_corrector_starts_from_bayes_rule(blobs):
+    method, (noisy, clean, meta) = bayes(), one_batch(blobs)
+    rng = np.random.default_rng(0)
+    matrix = rng.random((CLASSES, CLASSES))
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    method.belief.noise_matrix.mass.assign(matrix / CLASSES)
+    given = method.pseudo_labels(noisy["images"], noisy["labels"])["pseudo_labels"]
+    belief = tf.nn.softmax(method.belief.logits(noisy["images"])).numpy()
+    floored = (matrix + 1e-3) / (1 + CLASSES * 1e-3)
+    joint = belief * floored[:, noisy["labels"].numpy()].T
+    np.testing.assert_allclose(given, joint / joint.sum(axis=1, keepdims=True), rtol=1e-4)
+    # The look-ahead's pseudo-labels are the same; after the step the corrector adds its own.
+    prepared = method.prepared((noisy, clean, meta))
+    ahead, _ = method.correct(*prepared)
+    np.testing.assert_allclose(ahead.outputs["pseudo_labels"], given, rtol=1e-4)
+    later = method.corrector(method.corrector_inputs(ahead.outputs["features"][:20], prepared[0]))
+    assert np.abs(later - given).max() > 1e-4
+
+
+def test_the_averaged_teacher_is_what_the_student_follows(blobs):
+    method, (noisy, clean, meta) = bayes(distillation_weight=1.0, temperature=1.0), one_batch(blobs)
+    for average in method.belief.average.trainable:
+        average.assign(1.1 * average.numpy())
+    student = method.networks["student"]
+    images = tf.concat([part["images"] for part in (noisy, clean, meta)], 0)
+    q = tf.nn.softmax(method.belief.logits(images)).numpy()
+    logits = student.stateless_call(
+        student.trainable_variables, student.non_trainable_variables, images, training=True
+    )[0]["logits"]
+    expected = np.mean(np.sum(q * (np.log(q) - tf.nn.log_softmax(logits)), axis=1))
+    logs = method.train_step((noisy, clean, meta))
+    np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-4)
+
+
+def test_belief_and_matrix_move_once_a_step_after_the_teacher(blobs):
+    method, batch = bayes(), one_batch(blobs)
+    before = method.belief.average.trainable[0].numpy()
+    images = batch[0]["images"]
+    belief = tf.nn.softmax(method.belief.logits(images)).numpy()  # equal rows: also the posterior
+    method.train_step(batch)
+    now = method.networks["teacher"].trainable_variables[0].numpy()
+    decay = 2 / 11  # the ramp after one update
+    np.testing.assert_allclose(
+        method.belief.average.trainable[0], decay * before + (1 - decay) * now, rtol=1e-5
+    )
+    given = np.eye(CLASSES)[batch[0]["labels"].numpy()]
+    expected = decay / CLASSES**2 + (1 - decay) * belief.T @ given / len(given)
+    np.testing.assert_allclose(method.belief.noise_matrix.mass, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [kdmlc, bayes])
+def test_the_corrector_rests_during_the_warm_up(blobs, make):
+    method = make(warmup_steps=5)
+    before = method.corrector.get_weights()
+    history = method.fit(batches(blobs), steps_per_epoch=5, verbose=0).history
+    assert "meta_loss" not in history
+    for one, other in zip(before, method.corrector.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert int(method.optimizers_by_name["teacher"].iterations) == 5
+    history = method.fit(batches(blobs), steps_per_epoch=1, verbose=0).history
+    assert np.isfinite(history["meta_loss"][0])
+    assert int(method.optimizers_by_name["corrector"].iterations) == 1
+
+
+def test_the_warm_up_of_a_corrector_without_a_start_is_plain_training(blobs):
+    # Whatever the corrector would say, the teacher learns the given labels.
+    method, batch = kdmlc(warmup_steps=5), one_batch(blobs)
+    logs = method.stages()[0][1](batch)
+    assert float(logs["pseudo_label_change"]) == float(logs["pseudo_label_entropy"]) == 0
+
+
+@pytest.mark.parametrize("train_on_meta", [False, True])
+def test_whether_the_meta_batch_is_trained_on(blobs, train_on_meta):
+    def teacher_after_a_step(factor):
+        method, (noisy, clean, meta) = bayes(train_on_meta=train_on_meta), one_batch(blobs)
+        method.train_step((noisy, clean, {**meta, "images": factor * meta["images"]}))
+        return method.networks["teacher"].get_weights()
+
+    # What only judges the look-ahead reaches the teacher through the corrector, a step later.
+    same = all(map(np.array_equal, teacher_after_a_step(1.0), teacher_after_a_step(0.5)))
+    assert same is not train_on_meta
+
+
+def test_finetuning_ends_on_the_clean_labels_alone(blobs):
+    method, (noisy, clean, meta) = finetune(), one_batch(blobs)
+    assert [start for start, _ in method.stages()] == [0, 60]
+    alone = clean_only()
+    alone.train_step((noisy, clean, meta))
+    method.clean_step((noisy, clean, meta))
+    for one, other in zip(
+        method.networks["student"].get_weights(),
+        alone.networks["student"].get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_clean_only_does_not_look_at_the_noisy_set(blobs):

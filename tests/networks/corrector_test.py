@@ -77,6 +77,18 @@ def test_without_the_gate_the_proposal_is_the_answer():
     np.testing.assert_array_equal(proposal, model(inputs))
 
 
+def test_a_residual_starts_exactly_from_what_it_is_given_and_adds_to_it(float64):
+    inputs = batch("float64")
+    inputs["start"] = tf.constant(np.random.default_rng(5).normal(size=(7, CLASSES)))
+    fresh = Corrector(CLASSES, embedding_size=EMBEDDING, hidden_size=HIDDEN, residual=True, seed=1)
+    np.testing.assert_array_equal(fresh(inputs), tf.nn.softmax(inputs["start"]))
+    model = corrector(residual=True)
+    logits = np.log(by_hand(model.get_weights(), inputs)[1]) + inputs["start"].numpy()
+    exponentials = np.exp(logits)
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model(inputs), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("gate", [False, True])
 def test_rows_are_probabilities_even_for_extreme_features(gate):
     model, inputs = corrector(gate=gate), batch()
