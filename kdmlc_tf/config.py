@@ -159,6 +159,11 @@ class Config:
     distillation_weight: float = _setting(
         0.5, "κ: share of the distillation term in the student's loss.", low=0, high=1
     )
+    distil_clean: bool = _setting(
+        True,
+        "Let the student follow the teacher on clean images as well; --nodistil_clean: there it "
+        "learns from the trusted labels alone.",
+    )
 
     # What it sees.
     augment: str = _setting(

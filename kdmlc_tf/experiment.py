@@ -58,6 +58,7 @@ class Builder:
             self.corrector(teacher),
             temperature=self.config.temperature,
             distillation_weight=self.config.distillation_weight,
+            distil_clean=self.config.distil_clean,
             **self.correction(),
             **kwargs,
         )

@@ -44,7 +44,13 @@ def build(name, **options):
         ),
         "partial": lambda: kdmlc_tf.KDMLC(teacher, student, corrector, lookahead="head"),
         "bayes": lambda: kdmlc_tf.KDMLC(
-            teacher, student, corrector, average_decay=0.9, warmup_steps=4, train_on_meta=True
+            teacher,
+            student,
+            corrector,
+            average_decay=0.9,
+            warmup_steps=4,
+            train_on_meta=True,
+            distil_clean=False,
         ),
         "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.base import accuracy
-from kdmlc_tf.methods.mlc import MLC, size
+from kdmlc_tf.methods.mlc import MLC, rows, size
 
 
 class KDMLC(MLC):
@@ -22,6 +22,8 @@ class KDMLC(MLC):
       corrector: a built `Corrector` for the teacher's features.
       temperature: T > 0, dimensionless.
       distillation_weight: κ between 0 and 1.
+      distil_clean: whether κ holds for the clean images, too; otherwise they are learned from
+        their trusted labels alone.
       **correction: see `MLC`.
 
     Raises:
@@ -41,6 +43,7 @@ class KDMLC(MLC):
         *,
         temperature=4.0,
         distillation_weight=0.5,
+        distil_clean=True,
         name=None,
         **correction,
     ):
@@ -53,6 +56,7 @@ class KDMLC(MLC):
             )
         self.temperature = temperature
         self.distillation_weight = distillation_weight
+        self.distil_clean = distil_clean
         self.set_correction(**correction)
 
     def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
@@ -82,6 +86,8 @@ class KDMLC(MLC):
         labels, num_noisy = noisy["labels"], size(noisy)
         if self.belief is not None:
             teacher_logits = tf.concat([noisy["belief"], clean["belief"]], axis=0)
+        if not self.distil_clean:
+            teacher_logits = teacher_logits[:num_noisy]
         pseudo_labels = self.corrected_labels(features[:num_noisy], noisy)
         targets = self.targets(pseudo_labels, clean)
         images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
@@ -97,8 +103,17 @@ class KDMLC(MLC):
         }
 
     def student_loss(self, targets, teacher_logits, logits):
-        """L_S of this replica, a scalar in nats."""
-        kappa = self.distillation_weight
-        corrected = losses.cross_entropy(targets, logits)
-        distilled = losses.distillation_loss(teacher_logits, logits, temperature=self.temperature)
-        return tf.reduce_mean((1 - kappa) * corrected + kappa * distilled)
+        """L_S of this replica, a scalar in nats.
+
+        Args:
+          targets: float tensor [n, classes], a constant.
+          teacher_logits: of the first examples, or of all; where there are none, κ is 0.
+          logits: the student's, [n, classes].
+        """
+        kappa, distilled = self.distillation_weight, rows(teacher_logits)
+        loss = losses.cross_entropy(targets, logits)
+        distance = losses.distillation_loss(
+            teacher_logits, logits[:distilled], temperature=self.temperature
+        )
+        mixed = (1 - kappa) * loss[:distilled] + kappa * distance
+        return tf.reduce_mean(tf.concat([mixed, loss[distilled:]], axis=0))

@@ -32,6 +32,7 @@ class MLC(Method):
     """
 
     corrected = "student"
+    distil_clean = False  # whether anything needs the belief in the clean images
 
     def __init__(self, student, corrector, *, name=None, **correction):
         super().__init__({"student": student}, corrector, name=name)
@@ -112,13 +113,13 @@ class MLC(Method):
         return noisy, clean, meta_batch
 
     def prepared(self, batch):
-        """The batch as phases 1 to 4 take it: shared out, and with the belief in each image."""
+        """The batch as phases 1 to 4 take it: shared out, and with the belief in its images."""
         noisy, clean, meta_batch = self.shared(batch)
         if self.belief is not None:
-            logits = self.belief.logits(tf.concat([noisy["images"], clean["images"]], axis=0))
-            num_noisy = size(noisy)
-            noisy = {**noisy, "belief": logits[:num_noisy]}
-            clean = {**clean, "belief": logits[num_noisy:]}
+            parts = [noisy, clean] if self.distil_clean else [noisy]
+            logits = self.belief.logits(tf.concat([part["images"] for part in parts], axis=0))
+            noisy = {**noisy, "belief": logits[: size(noisy)]}
+            clean = {**clean, "belief": logits[size(noisy) :]}
         return noisy, clean, meta_batch
 
     def update_belief(self, noisy):
@@ -248,5 +249,9 @@ class MLC(Method):
 
 def size(part):
     """Examples in a part of a batch: an int where it is known, otherwise a scalar tensor."""
-    labels = part["labels"]
-    return labels.shape[0] or tf.shape(labels)[0]
+    return rows(part["labels"])
+
+
+def rows(tensor):
+    """Rows of a tensor [n, ...]: an int where it is known, otherwise a scalar tensor."""
+    return tensor.shape[0] or tf.shape(tensor)[0]

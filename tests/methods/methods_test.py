@@ -229,6 +229,22 @@ def test_the_averaged_teacher_is_what_the_student_follows(blobs):
     np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-4)
 
 
+def test_trusted_labels_alone_are_learned_where_clean_images_are_not_distilled(blobs):
+    method = bayes(distillation_weight=1.0, temperature=1.0, distil_clean=False)
+    noisy, clean, meta = one_batch(blobs)
+    student = method.networks["student"]
+    images = tf.concat([part["images"] for part in (noisy, clean, meta)], 0)
+    q = tf.nn.softmax(method.belief.logits(noisy["images"])).numpy()
+    logits = student.stateless_call(
+        student.trainable_variables, student.non_trainable_variables, images, training=True
+    )[0]["logits"]
+    log_p = tf.nn.log_softmax(logits).numpy()
+    trusted = np.concatenate([clean["labels"], meta["labels"]])
+    expected = [*np.sum(q * (np.log(q) - log_p[:20]), axis=1), *-log_p[20:][range(20), trusted]]
+    logs = method.train_step((noisy, clean, meta))
+    np.testing.assert_allclose(logs["student_loss"], np.mean(expected), rtol=1e-4)
+
+
 def test_belief_and_matrix_move_once_a_step_after_the_teacher(blobs):
     method, batch = bayes(), one_batch(blobs)
     before = method.belief.average.trainable[0].numpy()
