@@ -2,12 +2,21 @@
 
     python tools/reproduce.py cifar10_small --data_dir=DIR
     python tools/reproduce.py cifar10_small --data_dir=DIR --methods="kdmlc,kdmlc --corrector_gate"
+    python tools/reproduce.py track --data_dir=DIR
+    python tools/reproduce.py track --data_dir=DIR --cells=uniform80 --rows=ce,kdmlc --seeds=1
+    python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --temperature=4"
 
-Finished cells are not run again, interrupted ones are resumed. The table printed is the
-one that README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
+Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
+README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
+
+The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
+in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Its
+result holds whatever is finished, of this call and of earlier ones in the same --runs. Rows are
+tuned by their accuracy on the validation set, whose labels are noisy: the column of that name.
 """
 
 import argparse
+import csv
 import datetime
 import json
 import pathlib
@@ -19,71 +28,180 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
+COMMON = ROOT / "flags" / "track" / "common.flags"
+TEACHER = "resnet8"  # as in that file
+ROWS = {
+    "ce": "--method=ce",
+    "clean_only": "--method=clean_only",
+    "finetune": "--method=finetune",
+    "glc": "--method=glc",
+    "mlc": "--method=mlc",
+    "mlc_teacher": f"--method=mlc --student={TEACHER}",
+    "offline_kd": "--method=offline_kd",
+    "kdmlc": "--method=kdmlc",
+}
+ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
 
 def main():
     """Runs what is missing, then writes and prints the result."""
     arguments = _arguments()
+    if arguments.experiment == "track":
+        result, shown = track(arguments)
+    else:
+        result = compare(arguments)
+        shown = table(result)
+    path = pathlib.Path(arguments.results) / f"{arguments.experiment}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(shown)
+
+
+def compare(arguments):
+    """The result of one experiment, a row per method."""
     flagfile = ROOT / "flags" / f"{arguments.experiment}.flags"
     if not flagfile.is_file():
         names = ", ".join(sorted(path.stem for path in flagfile.parent.glob("*.flags")))
-        sys.exit(f"error: no experiment {arguments.experiment!r}; there are: {names}.")
+        sys.exit(f"error: no experiment {arguments.experiment!r}; there are: {names}, track.")
     reports = {}
     for seed in range(arguments.seeds):
         for method in arguments.methods.split(","):
-            reports[method, seed] = run_cell(arguments, flagfile, method, seed)
-    result = summarise(arguments, reports)
-    path = ROOT / "results" / f"{arguments.experiment}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(table(result))
+            name, *flags = shlex.split(method)
+            folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
+            folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
+            run(arguments, flagfile, [f"--method={name}", *flags], seed, folder)
+            reports.setdefault(method, []).append(report_of(folder))
+    command = f"python tools/reproduce.py {arguments.experiment} --seeds={arguments.seeds}"
+    first = next(iter(reports.values()))
+    return {
+        "command": f"{command} --methods={shlex.quote(arguments.methods)} --data_dir=DIR",
+        **circumstances(first[0]),
+        "realised_noise_rate": noise_rates(first),
+        "methods": {method: _method(group) for method, group in reports.items()},
+    }
+
+
+def track(arguments):
+    """(result, tables) of the track, cell by cell and row by row; seeds come first."""
+    cells = chosen("cell", arguments.cells, cell_files())
+    rows = chosen("row", arguments.rows, ROWS)
+    known = [*ROWS, *(row for row in rows if row not in ROWS)]
+    for seed in range(arguments.seeds):
+        for cell in cells:
+            for row in rows:
+                folder = folder_of(arguments, cell, row, seed)
+                flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
+                run(arguments, COMMON, flags, seed, folder)
+    found = {cell: finished(arguments, cell, known) for cell in cell_files()}
+    found = {cell: reports for cell, reports in found.items() if reports}
+    first = next(iter(next(iter(found.values())).values()))
+    result = {
+        "command": "python tools/reproduce.py track --data_dir=DIR",
+        **circumstances(first[0]),
+        "cells": {
+            cell: {
+                "realised_noise_rate": noise_rates(max(reports.values(), key=len)),
+                "methods": {row: _method(group) for row, group in reports.items()},
+            }
+            for cell, reports in found.items()
+        },
+    }
+    tables = [f"{cell}\n\n{table(values)}" for cell, values in result["cells"].items()]
+    return result, "\n\n".join(tables)
+
+
+def cell_files():
+    """The track's cells: dict name -> flagfile."""
+    return {path.stem: path for path in sorted(COMMON.parent.glob("*.flags")) if path != COMMON}
+
+
+def row_flags(row):
+    """The flags of a row: a name of ROWS, and what follows it."""
+    name, *more = shlex.split(row)
+    return [*shlex.split(ROWS[name]), *more]
+
+
+def chosen(what, names, known):
+    """The names of a comma-separated list, default all; a wrong one ends the program."""
+    if names is None:
+        return list(known)
+    wrong = [name for name in names.split(",") if name.partition(" ")[0] not in known]
+    if wrong:
+        sys.exit(f"error: no {what} {wrong[0]!r}; there are: {', '.join(known)}.")
+    return names.split(",")
+
+
+def folder_of(arguments, cell, row, seed):
+    """The folder of one run of the track."""
+    name = "".join(shlex.split(row)).replace("=", "")
+    return pathlib.Path(arguments.runs) / "track" / cell / f"{name}-{seed}"
+
+
+def finished(arguments, cell, rows):
+    """A cell's finished reports, dict row -> list by rising seed."""
+    reports = {}
+    for row in rows:
+        for seed in range(arguments.seeds):
+            folder = folder_of(arguments, cell, row, seed)
+            if (folder / "report.json").is_file() and report_of(folder)["status"] == "finished":
+                reports.setdefault(row, []).append(report_of(folder))
+    return reports
 
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("experiment", help="name of a file in flags/, without its ending")
+    parser.add_argument("experiment", help="track, or a file in flags/, without its ending")
     parser.add_argument("--data_dir", help="folder with prepared TensorFlow Datasets")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
     parser.add_argument(
         "--methods", default=",".join(METHODS), help="rows: a method each, with flags of its own"
     )
+    parser.add_argument("--cells", help=f"of the track: {', '.join(cell_files())}; default: all")
+    parser.add_argument(
+        "--rows", help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all"
+    )
     parser.add_argument("--runs", default="runs", help="folder for the runs")
-    return parser.parse_args()
+    parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
+    arguments = parser.parse_args()
+    for name in ("runs", "data_dir"):  # train runs in the repository
+        given = getattr(arguments, name)
+        setattr(arguments, name, given and str(pathlib.Path(given).resolve()))
+    return arguments
 
 
-def run_cell(arguments, flagfile, method, seed):
-    """The report of one run; train itself resumes, or refuses a run of other settings."""
-    name, *flags = shlex.split(method)
-    folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
-    folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
+def run(arguments, flagfile, flags, seed, folder):
+    """One run; train itself resumes, or refuses a run of other settings."""
     command = [sys.executable, "-m", "kdmlc_tf.train", f"--flagfile={flagfile}"]
-    command += [f"--method={name}", *flags, f"--seed={seed}", f"--run={folder}", "--noexport"]
+    command += [*flags, f"--seed={seed}", f"--run={folder}", "--noexport"]
     command += [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, check=False, cwd=ROOT).returncode
     if status:
         sys.exit(f"error: the run in {folder} ended with status {status}; see above.")
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
-def summarise(arguments, reports):
-    """The result as a dict: what was run, where, each seed's accuracies and their mean and std."""
-    rows = {}
-    for (method, _), report in reports.items():
-        rows.setdefault(method, []).append(report)
-    first = next(iter(reports.values()))
-    command = f"python tools/reproduce.py {arguments.experiment} --seeds={arguments.seeds}"
+def report_of(folder):
+    """A run's report, with its curves: per epoch the student's accuracies."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    with open(folder / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = ("test_student_accuracy", "val_student_accuracy")
+    return {**report, "curves": {name: [float(row[name]) for row in rows] for name in names}}
+
+
+def circumstances(report):
+    """When and where: date, machine, versions."""
     return {
-        "command": f"{command} --methods={shlex.quote(arguments.methods)} --data_dir=DIR",
         "date": datetime.date.today().isoformat(),
-        "machine": {**first["machine"], "system": platform.platform()},
-        "versions": first["versions"],
-        "realised_noise_rate": [
-            report["data"]["noise"]["realised_rate"] for report in rows[next(iter(rows))]
-        ],
-        "methods": {method: _method(group) for method, group in rows.items()},
+        "machine": {**report["machine"], "system": platform.platform()},
+        "versions": report["versions"],
     }
+
+
+def noise_rates(reports):
+    """Of each seed the share of wrong labels in the noisy set."""
+    return [report["data"]["noise"]["realised_rate"] for report in reports]
 
 
 def _method(reports):
@@ -93,10 +211,13 @@ def _method(reports):
             name = f"test_{network}_accuracy"
             if name in reports[0]["results"][epoch]:
                 values[f"{epoch}_{name}"] = _spread([r["results"][epoch][name] for r in reports])
+    name = "val_student_accuracy"
+    values[f"last_{name}"] = _spread([r["results"]["last"][name] for r in reports])
     return {
         "parameters": reports[0]["parameters"],
         "minutes": _spread([r["seconds"] / 60 for r in reports]),
         **values,
+        "curves": [r["curves"]["test_student_accuracy"] for r in reports],
     }
 
 
@@ -106,21 +227,21 @@ def _spread(values):
 
 
 def table(result):
-    """The result as a Markdown table: test accuracies in percent."""
+    """The result as a Markdown table: accuracies in percent, on the test set but for one column."""
+    columns = {
+        "student, last epoch": "last_test_student_accuracy",
+        "student, selected": "selected_test_student_accuracy",
+        "teacher, last epoch": "last_test_teacher_accuracy",
+        "validation (noisy)": "last_val_student_accuracy",
+    }
     lines = [
-        "| method | student, last epoch | student, selected | teacher, last epoch | minutes |",
-        "| --- | --- | --- | --- | --- |",
+        f"| method | {' | '.join(columns)} | minutes | seeds |",
+        "| --- " * (len(columns) + 3) + "|",
     ]
     for method, row in result["methods"].items():
-        cells = [
-            _percent(row.get(f"{epoch}_test_{network}_accuracy"))
-            for epoch, network in (
-                ("last", "student"),
-                ("selected", "student"),
-                ("last", "teacher"),
-            )
-        ]
-        lines.append(f"| {method} | {' | '.join(cells)} | {row['minutes']['mean']:.1f} |")
+        cells = [_percent(row.get(name)) for name in columns.values()]
+        minutes, seeds = row["minutes"]["mean"], len(row["minutes"]["seeds"])
+        lines.append(f"| {method} | {' | '.join(cells)} | {minutes:.1f} | {seeds} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,143 @@
+"""The tool that compares methods: the track's cells and rows, parts of it, resuming, its tables."""
+
+import importlib.util
+import json
+import pathlib
+import sys
+
+import pytest
+from absl import flags as absl_flags
+
+from kdmlc_tf import cli
+
+TOOL = pathlib.Path(__file__).parents[2] / "tools" / "reproduce.py"
+SPEC = importlib.util.spec_from_file_location("reproduce", TOOL)
+tool = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tool)
+CELLS = ["flip40", "human_random1", "human_worse", "uniform40", "uniform80"]
+
+
+def config_of(*flags):
+    """The Config that train makes of command-line flags."""
+    if "dataset" not in absl_flags.FLAGS:
+        cli.define_config_flags()
+    absl_flags.FLAGS.unparse_flags()
+    for name in absl_flags.FLAGS:
+        absl_flags.FLAGS[name].unparse()
+    absl_flags.FLAGS(["train", *flags])
+    return cli.config_from_flags()
+
+
+def test_every_cell_shares_what_the_comparison_rests_on():
+    assert list(tool.cell_files()) == CELLS
+    for cell, flagfile in tool.cell_files().items():
+        assert f"--cells={cell} " in flagfile.read_text().splitlines()[0]
+        config = config_of(f"--flagfile={tool.COMMON}", f"--flagfile={flagfile}")
+        assert (config.clean, config.student, config.teacher) == (1000, "resnet8:0.48", "resnet8")
+        assert config.epochs * config.limit_train // config.batch_size == 1600
+
+
+@pytest.mark.parametrize("row", tool.ROWS)
+def test_every_row_is_a_method_on_the_same_student(row):
+    config = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
+    assert row.startswith(config.method)
+    assert config.student == ("resnet8" if row.startswith("mlc_teacher") else "resnet8:0.48")
+    assert config.cutout == (16 if row.endswith("_cutout") else 0)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Instead of training: each command is noted and leaves a run, finished or not."""
+    commands = []
+
+    def train(command, **kwargs):
+        flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
+        commands.append({**flags, "resume": "resume" in flags})
+        write(pathlib.Path(flags["run"]), flags["method"], int(flags["seed"]))
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(tool.subprocess, "run", train)
+    return commands
+
+
+def write(folder, method, seed):
+    """A finished run's files; its accuracies tell method and seed."""
+    accuracy = {"ce": 0.5, "kdmlc": 0.6}.get(method, 0.1) + seed / 10
+    result = {"epoch": 2, "test_student_accuracy": accuracy, "val_student_accuracy": 0.2}
+    report = {
+        "status": "finished",
+        "seconds": 90,
+        "parameters": {"student": 7},
+        "versions": {},
+        "machine": {"cores": 2},
+        "data": {"noise": {"realised_rate": 0.72}},
+        "results": {"last": result, "selected": result},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "report.json").write_text(json.dumps(report))
+    curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
+    (folder / "metrics.csv").write_text(curve)
+
+
+def reproduce(monkeypatch, tmp_path, *arguments):
+    """Runs the tool; its runs and results go to tmp_path."""
+    places = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments, *places])
+    tool.main()
+
+
+def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path, capsys, trained):
+    part = ("track", "--cells=uniform80", "--rows=ce,kdmlc --temperature=4", "--seeds=2")
+    reproduce(monkeypatch, tmp_path, *part)
+    assert [(c["method"], c["seed"], c["resume"]) for c in trained] == [
+        ("ce", "0", False),
+        ("kdmlc", "0", False),
+        ("ce", "1", False),
+        ("kdmlc", "1", False),
+    ]
+    assert trained[1]["temperature"] == "4"
+    assert trained[0]["flagfile"].endswith("flags/track/uniform80.flags")
+    assert "| ce | 55.0 ± 7.1 | 55.0 ± 7.1 | – | 20.0 ± 0.0 | 1.5 | 2 |" in capsys.readouterr().out
+    reproduce(monkeypatch, tmp_path, "track", "--cells=human_worse", "--rows=ce", "--seeds=1")
+    reproduce(monkeypatch, tmp_path, *part)
+    assert all(command["resume"] for command in trained[5:])
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    # What earlier calls finished is in the result, too.
+    assert list(result["cells"]) == ["human_worse", "uniform80"]
+    methods = result["cells"]["uniform80"]["methods"]
+    assert list(methods) == ["ce", "kdmlc --temperature=4"]
+    assert methods["ce"]["last_test_student_accuracy"]["seeds"] == [0.5, 0.6]
+    assert methods["ce"]["curves"] == [[0.1, 0.3], [0.1, 0.3]]
+
+
+def test_one_experiment_is_compared_by_its_methods(monkeypatch, tmp_path, capsys, trained):
+    arguments = ("digits_uniform80", "--methods=ce,kdmlc --corrector_gate", "--seeds=1")
+    reproduce(monkeypatch, tmp_path, *arguments)
+    assert "corrector_gate" in trained[1]
+    assert (
+        "| kdmlc --corrector_gate | 60.0 | 60.0 | – | 20.0 | 1.5 | 1 |" in capsys.readouterr().out
+    )
+    assert (tmp_path / "results" / "digits_uniform80.json").is_file()
+
+
+def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
+    failing = type("Done", (), {"returncode": 3})
+    monkeypatch.setattr(tool.subprocess, "run", lambda command, **kwargs: failing)
+    with pytest.raises(SystemExit, match="ended with status 3"):
+        reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["track", "--cells=uniform81"], "no cell 'uniform81'; there are: flip40, "),
+        (["track", "--rows=ce,kdmcl"], "no row 'kdmcl'; there are: ce, "),
+        (["uniform"], "no experiment 'uniform'; there are: "),
+    ],
+)
+def test_what_does_not_exist_is_named(monkeypatch, tmp_path, trained, arguments, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        reproduce(monkeypatch, tmp_path, *arguments)
+    assert not trained
