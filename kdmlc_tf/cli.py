@@ -33,7 +33,7 @@ def define_config_flags():
 
 
 def config_from_flags():
-    """The Config that the flags, the data set's preset and the defaults give, in this order.
+    """The Config that the flags, the presets of method and data set, and the defaults give.
 
     Raises:
       InputError: a value outside its range.
@@ -46,7 +46,8 @@ def config_from_flags():
     preset = config_lib.OWN if own.is_own(dataset) else config_lib.PRESETS.get(dataset, {})
     if own.is_own(dataset):
         given["dataset"], given["data_dir"] = own.located(dataset, given.get("data_dir"))
-    config = config_lib.Config(**{**preset, **given}).validate()
+    published = config_lib.METHOD_PRESETS.get(given.get("method", config_lib.Config.method), {})
+    config = config_lib.Config(**{**preset, **published, **given}).validate()
     if "noise" in given and config.noise_type.startswith(("human:", "matrix:", "given")):
         raise InputError(
             f"--noise says nothing about --noise_type={config.noise_type}: leave it out."

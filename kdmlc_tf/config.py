@@ -22,6 +22,9 @@ def _setting(default, help, **limits):  # pylint: disable=redefined-builtin
 class Config:
     """The settings of one run; the defaults are the paper's protocol (METHOD.md).
 
+    How labels are corrected and distilled has defaults of our own, by docs/ABLATIONS.md;
+    flags/paper_kdmlc.flags sets what METHOD.md states.
+
     Raises (from `validate`):
       InputError: a value is of the wrong kind or outside its range.
     """
@@ -125,14 +128,16 @@ class Config:
         choices=LOOKAHEADS,
     )
     bayes_start: bool = _setting(
-        False,
+        True,
         "Start the corrector from what the given label says under the noise matrix, estimated "
         "while training, of the classes that the averaged network believes in; the corrector "
         "learns what to add.",
     )
-    warmup_epochs: int = _setting(0, "Epochs before the corrector learns.", low=0)
+    warmup_epochs: int | None = _setting(
+        None, "Epochs before the corrector learns. Default: half of --epochs.", low=0
+    )
     average_decay: float = _setting(
-        0.0,
+        0.99,
         "Decay per step of the average of the corrected network's weights, which the student and "
         "--bayes_start take its probabilities from; 0: no average.",
         low=0,
@@ -145,7 +150,7 @@ class Config:
         high=0.9999,
     )
     train_on_meta: bool = _setting(
-        False, "Train on the meta half of the clean batch, too, after it has judged (kdmlc, mlc)."
+        True, "Train on the meta half of the clean batch, too, after it has judged (kdmlc, mlc)."
     )
     finetune_fraction: float = _setting(
         1 / 3,
@@ -154,15 +159,15 @@ class Config:
         high=0.99,
     )
     temperature: float = _setting(
-        4.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01
+        1.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01
     )
     distillation_weight: float = _setting(
         0.5, "κ: share of the distillation term in the student's loss.", low=0, high=1
     )
     distil_clean: bool = _setting(
-        True,
-        "Let the student follow the teacher on clean images as well; --nodistil_clean: there it "
-        "learns from the trusted labels alone.",
+        False,
+        "Let the student follow the teacher on clean images as well; by default it learns them "
+        "from the trusted labels alone.",
     )
 
     # What it sees.
@@ -245,6 +250,10 @@ class Config:
             )
         return epochs
 
+    def warmup(self):
+        """Epochs before the corrector learns."""
+        return self.epochs // 2 if self.warmup_epochs is None else self.warmup_epochs
+
     def to_json(self):
         """The settings as indented JSON text, keys in the order of their definition."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -297,6 +306,18 @@ PRESETS = {
         "batch_size": 50,
         "clean_batch_size": 50,
         "corrector_learning_rate": 1e-3,  # MLC's 3e-4 suits 60,000 steps; these are 690
+        "warmup_epochs": 10,
+    },
+}
+
+# What differs from the defaults for a method, to stay what its paper says; a flag that is given
+# wins over these, and these over a data set's.
+METHOD_PRESETS = {
+    "mlc": {
+        "bayes_start": False,
+        "warmup_epochs": 0,
+        "average_decay": 0.0,
+        "train_on_meta": False,
     },
 }
 # The user's own data bring noisy labels; of the sets that they bring all is used.

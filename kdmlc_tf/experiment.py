@@ -68,7 +68,7 @@ class Builder:
         return {
             "recompute_pseudo_labels": self.config.recompute_pseudo_labels,
             "lookahead": self.config.lookahead,
-            "warmup_steps": self.config.warmup_epochs * self.steps_per_epoch,
+            "warmup_steps": self.config.warmup() * self.steps_per_epoch,
             "train_on_meta": self.config.train_on_meta,
             "average_decay": self.config.average_decay,
             "matrix_decay": self.config.matrix_decay,

@@ -21,7 +21,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 def digits(**settings):
     """A configuration of small parts for the digits."""
-    small = {"limit_train": 200, "batch_size": 40, "clean_batch_size": 40, "epochs": 1}
+    small = {
+        "limit_train": 200,
+        "batch_size": 40,
+        "clean_batch_size": 40,
+        "epochs": 1,
+        "warmup_epochs": 0,
+    }
     nets = {"teacher": "cnn:0.25", "student": "mlp:0.25", "corrector_hidden": 16}
     return Config(dataset="digits", **{**PRESETS["digits"], **small, **nets, **settings}).validate()
 

@@ -27,6 +27,7 @@ SETTINGS = {
     "batch_size": 40,
     "clean_batch_size": 40,
     "epochs": 2,
+    "warmup_epochs": 1,
     "learning_rate": 0.05,
     "method": "mlc",
     "student": "cnn:0.25",  # with batch norm

@@ -38,7 +38,8 @@ ROWS = {
     "mlc": "--method=mlc",
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
-    "kdmlc": "--method=kdmlc",
+    "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
+    "kdmlc": "--method=kdmlc --warmup_epochs=2 --corrector_learning_rate=1e-3",
 }
 ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 

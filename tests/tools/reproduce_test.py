@@ -45,6 +45,17 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
 
 
+def test_rows_as_published_are():
+    for row in ("mlc", "kdmlc_paper"):
+        config = config_of(*tool.row_flags(row))
+        found = (config.bayes_start, config.warmup(), config.average_decay, config.train_on_meta)
+        assert found == (False, 0, 0, False)
+    assert (config.temperature, config.distillation_weight, config.distil_clean) == (4, 0.5, True)
+    ours = config_of("--method=kdmlc", "--epochs=5")
+    assert ours.bayes_start and ours.train_on_meta and ours.warmup() == 2
+    assert config_of("--method=mlc", "--bayes_start").bayes_start
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Instead of training: each command is noted and leaves a run, finished or not."""
