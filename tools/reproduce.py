@@ -87,7 +87,7 @@ def track(arguments):
     cells = chosen("cell", arguments.cells, cell_files())
     rows = chosen("row", arguments.rows, ROWS)
     known = [*ROWS, *(row for row in rows if row not in ROWS)]
-    for seed in range(arguments.seeds):
+    for seed in range(0 if arguments.tabulate else arguments.seeds):
         for cell in cells:
             for row in rows:
                 folder = folder_of(arguments, cell, row, seed)
@@ -95,6 +95,8 @@ def track(arguments):
                 run(arguments, COMMON, flags, seed, folder)
     found = {cell: finished(arguments, cell, known) for cell in cell_files()}
     found = {cell: reports for cell, reports in found.items() if reports}
+    if not found:
+        sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
     first = next(iter(next(iter(found.values())).values()))
     result = {
         "command": "python tools/reproduce.py track --data_dir=DIR",
@@ -160,6 +162,9 @@ def _arguments():
     parser.add_argument("--cells", help=f"of the track: {', '.join(cell_files())}; default: all")
     parser.add_argument(
         "--rows", help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all"
+    )
+    parser.add_argument(
+        "--tabulate", action="store_true", help="of the track: run nothing, show what is finished"
     )
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")

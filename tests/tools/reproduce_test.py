@@ -122,6 +122,15 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
     assert methods["ce"]["curves"] == [[0.1, 0.3], [0.1, 0.3]]
 
 
+def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, capsys, trained):
+    with pytest.raises(SystemExit, match="no run of the track in .* is finished"):
+        reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    write(tmp_path / "runs" / "track" / "flip40" / "glc-1", "glc", 1)
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    assert "flip40\n\n| method" in capsys.readouterr().out
+    assert not trained
+
+
 def test_one_experiment_is_compared_by_its_methods(monkeypatch, tmp_path, capsys, trained):
     arguments = ("digits_uniform80", "--methods=ce,kdmlc --corrector_gate", "--seeds=1")
     reproduce(monkeypatch, tmp_path, *arguments)
