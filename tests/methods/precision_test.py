@@ -72,7 +72,7 @@ def test_a_global_float64_policy_overrules_float32(float64):
 def meta_gradient(policy, *, shrink=1.0, unscaled=False):
     """∇_α L_M as one float64 vector, of a CNN with batch norm; both losses times `shrink`."""
     noisy, clean, meta_batch = batch((8, 8, 1))
-    method = built("mlc", "cnn", (8, 8, 1), precision=policy)
+    method = built("mlc", "cnn", (8, 8, 1), precision=policy, bayes_start=False)
     student = method.networks["student"]
     optimizers = dict(method.optimizers_by_name)
     if unscaled:
