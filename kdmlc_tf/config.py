@@ -150,7 +150,9 @@ class Config:
         high=0.9999,
     )
     train_on_meta: bool = _setting(
-        True, "Train on the meta half of the clean batch, too, after it has judged (kdmlc, mlc)."
+        True,
+        "Train on the meta half of the clean batch, too: it judges the look-ahead all the same "
+        "(kdmlc, mlc).",
     )
     finetune_fraction: float = _setting(
         1 / 3,

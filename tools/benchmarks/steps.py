@@ -39,7 +39,8 @@ def measure(name, rounds):
     teacher_as_student = {"student": pair.teacher}
     methods = {row: pair.build(method, **settings) for row, (method, settings) in ROWS.items()}
     methods["ce_on_teacher"] = pair.build("ce", **teacher_as_student)
-    methods["mlc_on_teacher"] = pair.build("mlc", **teacher_as_student)
+    mlc, published = ROWS["mlc"]
+    methods["mlc_on_teacher"] = pair.build(mlc, **published, **teacher_as_student)
     methods["plain_teacher"] = _plain(pair, **teacher_as_student)
     methods["plain_student"] = _plain(pair)
     functions = {row: stepper(method, batch) for row, method in methods.items()}
@@ -51,6 +52,7 @@ def measure(name, rounds):
         "kdmlc_last_stage over plain steps": (["kdmlc_last_stage"], plain),
         "kdmlc_head over plain steps": (["kdmlc_head"], plain),
         "kdmlc over plain steps": (["kdmlc"], plain),
+        "kdmlc_default over plain steps": (["kdmlc_default"], plain),
         "mlc_on_teacher over ce_on_teacher": (["mlc_on_teacher"], ["ce_on_teacher"]),
         "mlc over ce": (["mlc"], ["ce"]),
     }
@@ -162,5 +164,6 @@ def _where(functions, rounds):
 def profile(name, folder):
     """Writes a TensorBoard profile of ten exact KDMLC steps."""
     pair = PAIRS[name]
-    profiling.write(stepper(pair.build("kdmlc"), pair.batch()), folder)
+    method, settings = ROWS["kdmlc"]
+    profiling.write(stepper(pair.build(method, **settings), pair.batch()), folder)
     print(f"tensorboard --logdir={folder}   # the Profile tab needs tensorboard-plugin-profile")
