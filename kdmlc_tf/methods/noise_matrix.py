@@ -80,4 +80,7 @@ class NoiseMatrix:
         count = tf.cast(tf.shape(labels)[0], posterior.dtype)
         batch = tf.matmul(posterior, given, transpose_a=True) / count
         (batch,) = distribution.mean_over_replicas([batch])
-        self.mass.assign(moved(self.mass, batch, ramped(self.decay, step)))
+        # A batch whose logits overflowed in half precision says nothing.
+        finite = tf.reduce_all(tf.math.is_finite(batch))
+        after = moved(self.mass, batch, ramped(self.decay, step))
+        self.mass.assign(tf.where(finite, after, tf.convert_to_tensor(self.mass)))

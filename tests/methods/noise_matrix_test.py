@@ -94,6 +94,14 @@ def test_what_it_gives_is_a_constant():
     assert tape.gradient(posterior, [logits, made.mass.value]) == [None, None]
 
 
+def test_a_batch_whose_logits_overflowed_changes_nothing():
+    made = NoiseMatrix(2, 0.9)
+    made.update(tf.constant([[2.0, 0.0]]), tf.constant([0]), 0)
+    before = made.matrix().numpy()
+    made.update(tf.constant([[np.inf, 0.0]]), tf.constant([1]), 1)
+    np.testing.assert_array_equal(made.matrix(), before)
+
+
 def test_a_decay_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="below 1. Received: 1.0"):
         NoiseMatrix(2, 1.0)
