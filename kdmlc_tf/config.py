@@ -189,10 +189,11 @@ class Config:
         choices=STRATEGIES,
     )
     tpu: str | None = _setting(None, "Name or address of the TPU for --strategy=tpu.")
-    deterministic: bool = _setting(
-        True,
+    deterministic: bool | None = _setting(
+        None,
         "The same bits at every run of a command line on one device: operations one at a time, "
-        "each a deterministic one. --nodeterministic may be faster.",
+        "each a deterministic one. --nodeterministic may be faster. Default: yes, but not with "
+        "--jit_compile.",
     )
     steps_per_execution: int = _setting(1, "Steps per call of the compiled function.", low=1)
     jit_compile: bool = _setting(
@@ -212,9 +213,18 @@ class Config:
         if self.jit_compile and self.strategy != "default":
             why = "it compiles by itself" if self.strategy == "tpu" else "XLA takes one device only"
             raise InputError(f"Leave out --jit_compile with --strategy={self.strategy}: {why}.")
+        if self.jit_compile and self.deterministic:
+            raise InputError(
+                "Leave out --deterministic with --jit_compile: Keras compiles with XLA only where "
+                "operations may differ in their last bits."
+            )
         self.milestone_epochs()
         self.statistics()
         return self
+
+    def is_deterministic(self):
+        """Whether the run is to give the same bits each time."""
+        return not self.jit_compile if self.deterministic is None else self.deterministic
 
     def statistics(self):
         """(mean, std), each a tuple of floats; None where they are to be measured."""

@@ -22,7 +22,7 @@ def main():
 
     from kdmlc_tf import distribution, summary, training
 
-    if config.deterministic:
+    if config.is_deterministic():
         tf.config.experimental.enable_op_determinism()
         if config.strategy == "default":
             # AddN begins with whichever input's memory is free first: with two threads or more

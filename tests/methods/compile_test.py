@@ -1,5 +1,10 @@
 """--jit_compile: the same numbers as without, no retracing, and one sentence where it cannot be."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import kdmlc_tf
 from kdmlc_tf.errors import InputError
 
 CLASSES = 3
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def classifier(width, seed, norm):
@@ -128,3 +134,26 @@ def test_a_strategy_refuses_jit_compile_in_one_sentence(strategy):
     with pytest.raises(InputError, match=f"^Leave out --jit_compile with --strategy={strategy}: "):
         config.validate()
     kdmlc_tf.Config(jit_compile=True).validate()
+
+
+def test_a_run_is_deterministic_unless_xla_compiles_it(tmp_path):
+    # Keras leaves XLA out, with a warning only, where operations have to be deterministic.
+    assert kdmlc_tf.Config().is_deterministic()
+    assert not kdmlc_tf.Config(deterministic=False).is_deterministic()
+    assert not kdmlc_tf.Config(jit_compile=True).validate().is_deterministic()
+    with pytest.raises(InputError, match="^Leave out --deterministic with --jit_compile: "):
+        kdmlc_tf.Config(jit_compile=True, deterministic=True).validate()
+
+
+def test_the_command_line_compiles_with_xla(tmp_path):
+    flags = ["--dataset=digits", "--method=ce", "--limit_train=100", "--epochs=1", "--jit_compile"]
+    dump = f"--xla_dump_to={tmp_path / 'xla'} --xla_dump_hlo_as_text"
+    done = subprocess.run(
+        [sys.executable, "-m", "kdmlc_tf.train", *flags, "--noexport", f"--run={tmp_path / 'run'}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": dump},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "xla").glob("*train_step*"))
