@@ -1,7 +1,7 @@
 """Measures what a step costs and where it goes; writes results/benchmark.json and prints tables.
 
     python tools/benchmark.py                          # everything, about an hour on 2 cores
-    python tools/benchmark.py --sections=steps --pairs=tiny
+    python tools/benchmark.py --sections=compiled --pairs=tiny --no-deterministic   # XLA, too
     python tools/benchmark.py --sections=steps --pairs=tiny --profile=DIR
 
 What is compared runs interleaved in one process; told are medians, and medians of the ratios within
@@ -40,7 +40,9 @@ def main():
         return
     measure = {
         "steps": lambda pair: steps.measure(pair, arguments.rounds),
-        "compiled": lambda pair: steps.measure_compiled(pair, arguments.rounds),
+        "compiled": lambda pair: steps.measure_compiled(
+            pair, arguments.rounds, jit=not arguments.deterministic
+        ),
         "input": lambda pair: inputs.measure(pair, arguments.rounds),
         "latency": lambda pair: latency.measure(pair, arguments.rounds),
         "memory": memory.measure,

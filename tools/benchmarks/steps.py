@@ -66,12 +66,13 @@ def measure(name, rounds):
     }
 
 
-def measure_compiled(name, rounds):
-    """Rows one step at a time, several steps per call, and compiled by XLA.
+def measure_compiled(name, rounds, *, jit):
+    """Rows one step at a time, several steps per call, and where that is possible by XLA.
 
     Args:
       name: of a pair.
       rounds: steps that each is measured for, at least.
+      jit: whether to compile with XLA, too; Keras does not where runs are to be deterministic.
 
     Returns:
       Dict for the results.
@@ -82,21 +83,24 @@ def measure_compiled(name, rounds):
     for row in _COMPILED:
         method, settings = ROWS[row]
         one = stepper(pair.build(method, **settings), batch)
-        jit = stepper(pair.build(method, jit_compile=True, **settings), batch)
         several = pair.build(method, steps_per_execution=calls, **settings)
-        start = time.perf_counter()
-        jit()
-        compilation = time.perf_counter() - start
         functions = {
             "one at a time": functools.partial(_repeat, one, calls),
             "several": stepper(several, batch),
-            "jit": functools.partial(_repeat, jit, calls),
         }
+        first = {}
+        if jit:
+            compiled = stepper(pair.build(method, jit_compile=True, **settings), batch)
+            start = time.perf_counter()
+            compiled()
+            first = {"first call of jit, s": round(time.perf_counter() - start, 1)}
+            functions["jit"] = functools.partial(_repeat, compiled, calls)
         seconds = timing.interleaved(functions, max(3, -(-rounds // calls)))
-        medians = timing.medians_ms(seconds, calls)
-        found["ms_per_step"][row] = {**medians, "first call of jit, s": round(compilation, 1)}
+        found["ms_per_step"][row] = {**timing.medians_ms(seconds, calls), **first}
         found["over one at a time"][row] = {
-            kind: timing.ratio(seconds, [kind], ["one at a time"]) for kind in ("several", "jit")
+            kind: timing.ratio(seconds, [kind], ["one at a time"])
+            for kind in functions
+            if kind != "one at a time"
         }
     return found
 
