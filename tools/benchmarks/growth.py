@@ -66,9 +66,10 @@ def plot(found):
     panels += [("MiB over batch", "MiB that a step adds", "batch")]
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
     for (key, unit, axis), ax in zip(panels, axes.flat, strict=True):
-        values = [float(value) for value in found[key]]
+        cells = {float(value): found[key][value] for value in found[key]}
+        values = sorted(cells)  # as they stand in JSON they are sorted as texts
         for row in _SHOWN:
-            ax.plot(values, [cell[row] for cell in found[key].values()], "o-", label=row)
+            ax.plot(values, [cells[value][row] for value in values], "o-", label=row)
         ax.set(xlabel=_LABELS[axis], ylabel=unit, xscale="log", ylim=(0, None), xticks=values)
         ax.minorticks_off()
         ax.set_xticklabels([f"{value:g}" for value in values])
