@@ -20,6 +20,12 @@ def test_a_build_file_lists_what_is_imported(path):
     assert path.read_text("utf-8") == wanted, "run: python tools/build_files.py"
 
 
+@pytest.mark.parametrize("path", build_files.build_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_build_file_has_each_name_once(path):
+    names = re.findall(r'^    name = "(.+)",$', path.read_text("utf-8"), re.M)
+    assert names and len(names) == len(set(names))
+
+
 def test_modules_import_one_another_without_a_cycle():
     modules = build_files.MODULES
     graph = {

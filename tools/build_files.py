@@ -34,9 +34,13 @@ DATA = {
 
 
 def label(module):
-    """Bazel's name of a module: //folder:file, and //folder:folder for an __init__."""
+    """Bazel's name of a module: //folder:file, and //folder:folder for an __init__.
+
+    An __init__ beside a module of its folder's name keeps its own.
+    """
     path = MODULES[module].relative_to(ROOT)
-    name = path.parent.name if path.name == "__init__.py" else path.stem
+    beside = MODULES[module].with_name(f"{path.parent.name}.py").exists()
+    name = path.parent.name if path.name == "__init__.py" and not beside else path.stem
     return f"//{path.parent.as_posix()}:{name}"
 
 
