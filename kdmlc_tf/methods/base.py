@@ -146,6 +146,25 @@ class Method(keras.Model):
         network = self.networks[name]
         self.optimizers_by_name[name].apply(gradients, network.trainable_variables)
 
+    def descend(self, name, images, loss_of):
+        """One step of network `name` down the mean of a loss.
+
+        Args:
+          name: of a classifier.
+          images: float tensor [n, ...].
+          loss_of: function from its logits [n, classes] to the losses [n], in nats.
+
+        Returns:
+          (loss, logits): their mean on this replica, and the logits before the step.
+        """
+        network = self.classifiers[name]
+        with tf.GradientTape() as tape:
+            logits = network(images, training=True)["logits"]
+            loss = tf.reduce_mean(loss_of(logits))
+            scaled = self.optimizers_by_name[name].scale_loss(loss)
+        self.apply_mean(name, tape.gradient(scaled, network.trainable_variables))
+        return loss, logits
+
     def state(self):
         """Every variable that training changes: of the networks, the optimizers, the buffers."""
         parts = [*self.networks.values(), *self.optimizers_by_name.values()]
@@ -161,8 +180,7 @@ class Method(keras.Model):
         values = {}
         for name, network in self.classifiers.items():
             logits = network(images, training=False)["logits"]
-            targets = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-            values[f"{name}_loss"] = losses.cross_entropy(targets, logits)
+            values[f"{name}_loss"] = losses.label_cross_entropy(labels, logits)
             values[f"{name}_accuracy"] = accuracy(logits, labels)
         return self.track(values, weights)
 

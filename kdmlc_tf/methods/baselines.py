@@ -28,19 +28,15 @@ class CrossEntropy(Method):
 
     def train_step(self, batch):
         """One step down the mean cross-entropy of the examples learned from."""
-        return self.descend(self.labelled(*batch))
+        return self.learn(self.labelled(*batch))
 
-    def descend(self, parts):
+    def learn(self, parts):
         """One step of the student on labelled parts of a batch."""
         images = tf.concat([part["images"] for part in parts], axis=0)
         labels = tf.concat([part["labels"] for part in parts], axis=0)
-        student = self.classifiers["student"]
-        with tf.GradientTape() as tape:
-            logits = student(images, training=True)["logits"]
-            targets = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
-            loss = tf.reduce_mean(losses.cross_entropy(targets, logits))
-            scaled = self.optimizers_by_name["student"].scale_loss(loss)
-        self.apply_mean("student", tape.gradient(scaled, student.trainable_variables))
+        loss, logits = self.descend(
+            "student", images, lambda logits: losses.label_cross_entropy(labels, logits)
+        )
         return self.track({"student_loss": loss, "student_accuracy": accuracy(logits, labels)})
 
 
@@ -75,7 +71,7 @@ class FineTune(CrossEntropy):
 
     def clean_step(self, batch):
         """The second stage: one step of clean-only training."""
-        return self.descend(batch[1:])
+        return self.learn(batch[1:])
 
 
 class OfflineKD(KDMLC):

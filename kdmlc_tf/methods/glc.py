@@ -72,7 +72,7 @@ class GLC(Method):
         loss, logits = self.descend(
             "estimator",
             noisy["images"],
-            lambda z: losses.cross_entropy(tf.one_hot(labels, z.shape[-1], dtype=z.dtype), z),
+            lambda logits: losses.label_cross_entropy(labels, logits),
         )
         images = tf.concat([clean["images"], meta_batch["images"]], axis=0)
         self.estimate(images, tf.concat([clean["labels"], meta_batch["labels"]], axis=0))
@@ -96,20 +96,9 @@ class GLC(Method):
 
         def loss_of(logits):
             noisy_logits, clean_logits = logits[:-num_trusted], logits[-num_trusted:]
-            targets = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
             corrected = losses.corrected_cross_entropy(matrix, noisy["labels"], noisy_logits)
-            return tf.concat([corrected, losses.cross_entropy(targets, clean_logits)], axis=0)
+            return tf.concat([corrected, losses.label_cross_entropy(labels, clean_logits)], axis=0)
 
         loss, logits = self.descend("student", images, loss_of)
         hit = accuracy(logits[:-num_trusted], noisy["labels"])
         return self.track({"student_loss": loss, "student_accuracy": hit})
-
-    def descend(self, name, images, loss_of):
-        """One step of a network down the mean of `loss_of(logits)`; returns (loss, logits)."""
-        network = self.classifiers[name]
-        with tf.GradientTape() as tape:
-            logits = network(images, training=True)["logits"]
-            loss = tf.reduce_mean(loss_of(logits))
-            scaled = self.optimizers_by_name[name].scale_loss(loss)
-        self.apply_mean(name, tape.gradient(scaled, network.trainable_variables))
-        return loss, logits

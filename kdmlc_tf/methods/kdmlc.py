@@ -91,19 +91,19 @@ class KDMLC(MLC):
         pseudo_labels = self.corrected_labels(features[:num_noisy], noisy)
         targets = self.targets(pseudo_labels, clean)
         images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
-        student = self.classifiers["student"]
-        with tf.GradientTape() as tape:
-            logits = student(images, training=True)["logits"]
-            loss = self.student_loss(tf.stop_gradient(targets), teacher_logits, logits)
-            scaled = self.optimizers_by_name["student"].scale_loss(loss)
-        self.apply_mean("student", tape.gradient(scaled, student.trainable_variables))
+        targets = tf.stop_gradient(targets)
+        loss, logits = self.descend(
+            "student",
+            images,
+            lambda logits: self.student_losses(targets, teacher_logits, logits),
+        )
         return {
             "student_loss": loss,
             "student_accuracy": accuracy(logits[:num_noisy], labels),
         }
 
-    def student_loss(self, targets, teacher_logits, logits):
-        """L_S of this replica, a scalar in nats.
+    def student_losses(self, targets, teacher_logits, logits):
+        """What L_S is the mean of, [n], in nats.
 
         Args:
           targets: float tensor [n, classes], a constant.
@@ -116,4 +116,4 @@ class KDMLC(MLC):
             teacher_logits, logits[:distilled], temperature=self.temperature
         )
         mixed = (1 - kappa) * loss[:distilled] + kappa * distance
-        return tf.reduce_mean(tf.concat([mixed, loss[distilled:]], axis=0))
+        return tf.concat([mixed, loss[distilled:]], axis=0)

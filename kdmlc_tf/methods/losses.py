@@ -59,6 +59,23 @@ def distillation_loss(teacher_logits, student_logits, *, temperature):
     return temperature**2 * tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
 
 
+def label_cross_entropy(labels, logits):
+    """`cross_entropy` of one-hot labels.
+
+    Args:
+      labels: int tensor [batch], in 0 .. classes - 1.
+      logits: float tensor [batch, classes].
+
+    Returns:
+      Float tensor [batch], in nats.
+
+    >>> float(label_cross_entropy([1], [[0., 0.]])[0])
+    0.6931...
+    """
+    logits = tf.convert_to_tensor(logits)
+    return cross_entropy(tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype), logits)
+
+
 def corrected_cross_entropy(matrix, labels, logits):
     """Cross-entropy of a given label under the noise matrix, the forward correction.
 

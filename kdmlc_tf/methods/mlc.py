@@ -196,9 +196,7 @@ class MLC(Method):
         seen, _ = network.stateless_call(
             weights, network.non_trainable_variables, meta_batch["images"], training=True
         )
-        logits = seen["logits"]
-        targets = self.one_hot(meta_batch["labels"], logits.dtype)
-        return tf.reduce_mean(losses.cross_entropy(targets, logits))
+        return tf.reduce_mean(losses.label_cross_entropy(meta_batch["labels"], seen["logits"]))
 
     def corrected_labels(self, features, noisy):
         """Pseudo-labels [b, classes] of noisy examples with features [b, f], α as it is now."""
