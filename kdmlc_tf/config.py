@@ -334,3 +334,17 @@ METHOD_PRESETS = {
 }
 # The user's own data bring noisy labels; of the sets that they bring all is used.
 OWN = {"noise_type": "given", "clean": None, "validation": None}
+
+
+def with_presets(preset, given):
+    """The validated Config of settings that are given, over the method's, over a data set's.
+
+    Args:
+      preset: dict, what differs from the defaults for the data set.
+      given: dict, by the user.
+
+    Raises:
+      InputError: a value outside its range.
+    """
+    published = METHOD_PRESETS.get(given.get("method", Config.method), {})
+    return Config(**{**preset, **published, **given}).validate()

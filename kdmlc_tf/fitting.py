@@ -94,11 +94,10 @@ def fit(
         class_names=class_names,
     )
     networks = _FOR_FEATURES if len(source.input_shape) == 1 else {}
-    published = config_lib.METHOD_PRESETS.get(settings.get("method", config_lib.Config.method), {})
-    settings = {**config_lib.OWN, **networks, **published, **settings, "dataset": own.ARRAYS}
+    settings = {**settings, "dataset": own.ARRAYS}
     return Fitted(
         *training.train(
-            config_lib.Config(**settings).validate(),
+            config_lib.with_presets({**config_lib.OWN, **networks}, settings),
             run,
             source=source,
             resume=resume,
