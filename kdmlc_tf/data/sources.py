@@ -163,7 +163,7 @@ def _from_tfds(name, data_dir):
     """The `Source` of a set that TensorFlow Datasets knows, downloading it only where possible."""
     import tensorflow as tf
 
-    tfds = _imported_tfds()
+    tfds = imported_tfds()
     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
         _download(builder, name)
@@ -179,7 +179,7 @@ def _from_tfds(name, data_dir):
     return dataclasses.replace(source, unreadable={"train": bad_train, "test": bad_test})
 
 
-def _imported_tfds():
+def imported_tfds():
     """The module tensorflow_datasets; InputError where it cannot be imported."""
     try:
         import tensorflow_datasets as tfds

@@ -82,8 +82,7 @@ def _train_and_test(name, labels, label_key, noisy_key, is_test, class_names, in
 
 def _prepared(name, data_dir):
     """The builder of a set that is prepared."""
-    import tensorflow_datasets as tfds
-
+    tfds = sources.imported_tfds()
     with sources.without_warnings():
         try:
             builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
