@@ -137,6 +137,29 @@ def test_bad_images_are_skipped_and_counted(photos):
     assert run.data()["bad_input"]["count"] == 1 and run.data()["sizes"]["noisy"] == 54
 
 
+def test_an_image_that_breaks_while_it_is_read_is_named_and_can_be_mended(photos, monkeypatch):
+    monkeypatch.setattr(scan, "_IN_MEMORY", 0)
+    config = Config(dataset=f"folder:{photos}", **{**OWN, **SMALL, "epochs": 2}).validate()
+    whole = {path: path.read_bytes() for path in photos.glob("noisy/dark/*.png")}
+
+    def spoil(self, epoch, logs=None):
+        for path in whole:
+            path.write_bytes(b"")
+
+    said = []
+    with monkeypatch.context() as patched:
+        patched.setattr(NaNGuard, "on_epoch_begin", spoil, raising=False)
+        arguments = {"announce": said.append, "verbose": 0}
+        run, _, status = training.train(config, photos.parent / "run", **arguments)
+    assert status == "stopped"
+    (stopped,) = [text for text in said if text.startswith("Stopped")]
+    assert re.search("noisy/dark/.*png is empty; it could be read before. Mend it, and", stopped)
+    assert "\n" not in stopped
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert training.train(config, run.folder, resume=True, **arguments)[2] == "finished"
+
+
 @pytest.mark.parametrize(
     "flags, sentence",
     [

@@ -1,5 +1,6 @@
 """Encoded images that are decoded when they are asked for, indexed like an array in memory."""
 
+import errno
 import functools
 import hashlib
 import io
@@ -7,6 +8,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 _SAMPLE = 2000  # images whose decoded pixels stand for all where a statistic is measured
 # How the bytes of a file begin -> what decodes it.
@@ -95,6 +97,14 @@ class EncodedImages:
         """The encoded bytes of one image; OSError where it cannot be read."""
         raise NotImplementedError
 
+    def changed(self, since):
+        """Iterator over the indices of images whose file is gone, or has changed since a time.
+
+        Args:
+          since: seconds, as `time.time` counts them.
+        """
+        raise NotImplementedError
+
     def signature(self):
         """Text that is another one as soon as an image is another one; OSError counts as such."""
         raise NotImplementedError
@@ -129,6 +139,9 @@ class FileImages(EncodedImages):
         prefix = os.path.join(self.root, "")
         return lambda row: tf.io.read_file(tf.strings.join([prefix, paths[row]]))
 
+    def changed(self, since):
+        return (row for row in range(len(self)) if _changed(self.name(row), since))
+
     def signature(self):
         digest = hashlib.sha256(self.columns[0].tobytes())
         for index in range(len(self)):
@@ -159,9 +172,16 @@ class RecordImages(EncodedImages):
     def _like(self, *columns):
         return RecordImages(*columns, paths=self.paths, key=self.key, size=self.size)
 
+    def name(self, index):
+        number, offset, _ = (column[index] for column in self.columns)
+        return f"the record at byte {offset} of {self.paths[number]}"
+
     def read(self, index):
-        example = tf.train.Example.FromString(self._message(index))
-        (data,) = example.features.feature[self.key].bytes_list.value
+        try:
+            example = tf.train.Example.FromString(self._message(index))
+            (data,) = example.features.feature[self.key].bytes_list.value
+        except (ValueError, DecodeError) as error:
+            raise OSError(errno.EIO, "it is no tf.train.Example with one image") from error
         return data
 
     def _message(self, index):
@@ -180,12 +200,24 @@ class RecordImages(EncodedImages):
 
         return read
 
+    def changed(self, since):
+        files = [number for number, path in enumerate(self.paths) if _changed(path, since)]
+        return iter(np.flatnonzero(np.isin(self.columns[0], files)).tolist())
+
     def signature(self):
         status = [os.stat(path) for path in self.paths]
         digest = hashlib.sha256(repr([(s.st_size, s.st_mtime_ns) for s in status]).encode())
         for column in self.columns:
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
+
+
+def _changed(path, since):
+    """Whether a file is gone, or it or its name has changed since a time."""
+    try:
+        return os.stat(path).st_ctime >= since
+    except OSError:
+        return True
 
 
 def decode(data, size=None):

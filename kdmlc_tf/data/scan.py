@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pathlib
+import time
 import zipfile
 
 import numpy as np
@@ -18,6 +19,7 @@ from kdmlc_tf.errors import InputError
 _IN_MEMORY = 2**30  # bytes of decoded pixels up to which a set is kept in memory
 _AT_ONCE = 256
 _LONG = 50_000  # images whose scan is announced
+_BEGAN = time.time() - 1  # no image was opened before; file systems' clocks run a little late
 
 
 def opened(images):
@@ -55,6 +57,23 @@ def opened(images):
         known = _scan(images, None, free)
         _save(path, *known)
     return images, *known
+
+
+def broken(images):
+    """Why one of the images that could be decoded before cannot be now.
+
+    Args:
+      images: `EncodedImages`, opened by this process. Only files that are gone, or have changed
+        since it began, are looked at.
+
+    Returns:
+      The first reason found; None where there is none.
+    """
+    for index in images.changed(_BEGAN):
+        reason = _attempt(images, index, False)[2]
+        if reason is not None:
+            return reason
+    return None
 
 
 def _first_size(images):

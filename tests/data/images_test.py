@@ -155,3 +155,21 @@ def test_packing_takes_the_memory_of_the_characters(monkeypatch):
     monkeypatch.setattr("kdmlc_tf.data.packing._AT_ONCE", 64)
     assert pack(iter(texts)).tolist() == [text.encode() for text in texts]
     assert pack(texts).nbytes == 600 and len(pack([])) == 0
+
+
+@pytest.mark.parametrize("kind", ["files", "records"])
+def test_changed_files_are_told_from_the_others(request, kind, tmp_path):
+    images = request.getfixturevalue(kind)
+    path = tmp_path / ("ü 4.bmp" if kind == "files" else "r1")
+    theirs = [4] if kind == "files" else list(range(5, 11))
+    ended = max(file.stat().st_ctime for file in tmp_path.iterdir())
+    assert list(images.changed(ended + 1)) == [] and list(images.changed(0)) == list(range(11))
+    path.unlink()
+    assert list(images.changed(ended + 1)) == theirs
+
+
+def test_a_record_that_is_cut_off_is_an_error_of_reading(records, tmp_path):
+    (tmp_path / "r1").write_bytes(b"short")
+    with pytest.raises(OSError, match="no tf.train.Example"):
+        records.read(7)
+    assert f"of {tmp_path / 'r1'}" in records.name(7)

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,18 @@ def test_no_image_at_all_is_refused(images):
     with pytest.raises(InputError, match="None of the 3 images can be decoded.*1.jpg: No such"):
         scan.opened(images[1:4])
     assert len(scan.opened(images[:0])[0]) == 0
+
+
+def test_what_broke_after_the_start_is_found_among_the_changed_alone(
+    images, write_image, streamed, monkeypatch
+):
+    whole = images[np.array([0, 4, 5])]
+    assert scan.broken(whole) is None
+    write_image("4.jpg", 9)  # another one, but whole
+    assert scan.broken(whole) is None
+    (streamed.parent / "5.jpg").write_bytes(b"no image")
+    assert "5.jpg cannot be decoded" in scan.broken(whole)
+    monkeypatch.setattr(scan, "_BEGAN", time.time() + 60)
+    assert scan.broken(whole) is None
+    (streamed.parent / "0.jpg").unlink()
+    assert "0.jpg: No such file" in scan.broken(whole)
