@@ -67,6 +67,11 @@ def source(name, listing, images):
         test_images = test_images.resized(train_images.shape[1:3])
         test_images, test_digests, bad_test = scan.opened(test_images)
         reasons = [bad_train | reasons[0], bad_test | reasons[1]]
+    elif images.ndim == 4:  # vectors of features may well be equal by chance
+        train_digests, test_digests = scan.digests(train_images), scan.digests(test_images)
+    else:
+        train_digests = test_digests = None
+    if train_digests is not None:
         trusted = listing.splits[train] == CLEAN
         reasons[0] |= _leaks(train_digests, trusted, test_digests, *reasons)
     splits = listing.splits[train]

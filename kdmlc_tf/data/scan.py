@@ -59,6 +59,11 @@ def opened(images):
     return images, *known
 
 
+def digests(pixels):
+    """uint64 [n], equal for equal images [n, h, w, c]."""
+    return np.array([_digest(np.ascontiguousarray(image)) for image in pixels], np.uint64)
+
+
 def broken(images):
     """Why one of the images that could be decoded before cannot be now.
 
@@ -112,7 +117,7 @@ def _attempt(images, index, same_size):
         data = images.read(index)
     except OSError as error:
         return None, 0, f"{name}: {error.strerror}"  # "No such file or directory"
-    digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    digest = _digest(data)
     if not data:
         return None, digest, f"{name} is empty"
     try:
@@ -125,6 +130,11 @@ def _attempt(images, index, same_size):
             f"{_shown(images.size)}. Give the size to train at: --image_size=N."
         )
     return pixels, digest, None
+
+
+def _digest(data):
+    """int below 2⁶⁴ of a buffer."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _shown(size):
