@@ -217,6 +217,7 @@ def _assemble(name, feature_names, train, test):
         class_names=tuple(feature_names),
         human_labels=human,
         superclasses=superclasses,
+        train_ids=train["id"].astype("S") if "id" in train else None,
     )
 
 

@@ -106,6 +106,7 @@ def test_a_prepared_folder_is_read_in_the_order_of_the_ids(human_folder):
     source = sources.load("cifar10_n", data_dir=str(human_folder))
     np.testing.assert_array_equal(source.train_images[:, 0, 0, 0], np.arange(12))
     np.testing.assert_array_equal(source.train_labels, np.arange(12) % 10)
+    assert source.train_ids.tolist() == [f"train_{i:05d}".encode() for i in range(12)]
     assert source.train_images.dtype == np.uint8 and source.train_labels.dtype == np.int32
     assert np.all(np.diff(source.test_images[:, 0, 0, 0].astype(int)) > 0)
     assert source.class_names == tuple(CIFAR10)

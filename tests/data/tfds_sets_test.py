@@ -96,6 +96,23 @@ def test_splits_of_its_own_serve_for_what_they_are_called(own):
     assert set(source.train_labels[:12]) == {-1} and faults.find(source) == []
 
 
+@pytest.mark.parametrize("own_splits", [True, False])
+def test_examples_are_called_by_their_ids_where_they_have_some(
+    tmp_path, features, cache, own_splits
+):
+    import tensorflow_datasets as tfds
+
+    splits = {"noisy" if own_splits else "train": pictures(4, 0), "clean": pictures(3, 50)}
+    splits["test"] = pictures(2, 100)
+    for split, rows in splits.items():
+        rows[:] = [{**row, "id": f"{split}/{i}é.jpg".encode()} for i, row in enumerate(rows)]
+    write_prepared(tmp_path, {**features, "id": tfds.features.Text()}, splits)
+    source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8)
+    parts = [("noisy", 4), ("clean", 3)] if own_splits else [("train", 4)]
+    expected = [f"{split}/{i}é.jpg".encode() for split, count in parts for i in range(count)]
+    assert source.train_ids.tolist() == expected
+
+
 def test_with_a_noisy_key_the_label_is_the_truth(own):
     source = tfds_sets.source("mine", data_dir=own, image_size=8, noisy_key="web")
     assert source.given_labels.tolist() == [*(np.arange(12) + 1) % 3, *np.arange(6) % 3]
@@ -143,6 +160,7 @@ def test_vectors_of_numbers(tmp_path):
     source = tfds_sets.source("mine", data_dir=str(tmp_path))
     assert source.input_shape == (2,) and source.train_images[3].tolist() == [3.0, -3.0]
     assert source.given_labels.tolist() == [0, 1] * 6 and source.class_names == ("0", "1")
+    assert source.train_ids.tolist() == [str(i).encode() for i in range(12)]
 
 
 @pytest.mark.parametrize(
