@@ -63,12 +63,11 @@ def _rows(file):
     """(line, path, label, true label, number of the split) of each row."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            header = lines.readline()
-            delimiter = max(",;\t", key=header.count)
-            columns = _columns(file, next(csv.reader([header], delimiter=delimiter), []))
+            names, delimiter = header(lines)
+            places = columns(file, names)
             for number, row in enumerate(csv.reader(lines, delimiter=delimiter), start=2):
                 if row:  # a line that is empty is none
-                    yield number, *_row(file, number, row, columns)
+                    yield number, *_row(file, number, row, places)
     except OSError as error:
         raise InputError(f"The table {file} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
@@ -77,9 +76,16 @@ def _rows(file):
         raise InputError(f"The table {file} is not CSV: {error}.") from error
 
 
-def _columns(file, header):
+def header(lines):
+    """(names of the columns, what separates them) of a table whose first line is read from it."""
+    first = lines.readline()
+    delimiter = max(",;\t", key=first.count)
+    return next(csv.reader([first], delimiter=delimiter), []), delimiter
+
+
+def columns(file, head):
     """The places of path, label, true_label (-1: none) and split in a row."""
-    names = [name.strip().lower() for name in header]
+    names = [name.strip().lower() for name in head]
     missing = [name for name in _WANTED if name not in names]
     if missing:
         raise InputError(
@@ -91,9 +97,9 @@ def _columns(file, header):
     return names.index("path"), names.index("label"), true_label, names.index("split")
 
 
-def _row(file, line, row, columns):
+def _row(file, line, row, places):
     """(path, label, true label, number of the split)."""
-    cells = ["" if column < 0 else row[column : column + 1] for column in columns]
+    cells = ["" if place < 0 else row[place : place + 1] for place in places]
     path, label, true_label, split = (cell[0].strip() if cell else "" for cell in cells)
     if not path:
         raise InputError(f"Line {line} of {file} has no path. Mend it, or take the line out.")
