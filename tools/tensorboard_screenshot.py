@@ -89,7 +89,8 @@ def parse(arguments):
     settings.browser = settings.browser or next(filter(shutil.which, BROWSERS), None)
     if not settings.browser:
         parser.error(f"no browser found; install one of {', '.join(BROWSERS)} or give --browser")
-    logs = sorted(pathlib.Path(settings.run).rglob("events.out.tfevents.*"))
+    logs = list(pathlib.Path(settings.run).rglob("events.out.tfevents.*"))
+    logs.sort(key=lambda path: (len(path.parts), path))  # an audit's lie deeper
     if not logs:
         parser.error(f"there are no TensorBoard logs in {settings.run}")
     settings.first_run = logs[0].parent.relative_to(settings.run).as_posix()

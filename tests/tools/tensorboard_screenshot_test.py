@@ -42,6 +42,13 @@ def test_what_is_missing_is_said(run, monkeypatch, capsys, browser, folder, mess
     assert message in capsys.readouterr().err
 
 
+def test_pictures_are_the_trainings_not_the_audits(run, monkeypatch):
+    with tf.summary.create_file_writer(str(run / "audit" / "logs")).as_default(step=1):
+        tf.summary.scalar("other", 0.5)
+    monkeypatch.setattr(tool, "BROWSERS", ("true",))
+    assert tool.parse([f"--run={run}", "--output=x.png"]).first_run == "logs"
+
+
 def test_a_browser_that_writes_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="wrote no picture"):
         tool.screenshot(
