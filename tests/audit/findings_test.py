@@ -3,7 +3,6 @@ import pytest
 
 from kdmlc_tf.audit import findings
 from kdmlc_tf.audit.predictions import Predictions
-from kdmlc_tf.errors import InputError
 
 QUALITY = np.array([0.9, 0.2, 0.5, 0.2, 0.4])
 
@@ -70,31 +69,3 @@ def test_without_an_estimate_the_corrector_gives_the_matrix():
     assert summary["noise_matrix_from"] == "corrector"
     # Mass of class cat: 0.9 is given as cat, 0.8 + 0.3 + 0.1 + 0.6 as dog.
     np.testing.assert_allclose(summary["noise_matrix"][0], [0.9 / 2.7, 1.8 / 2.7], rtol=1e-6)
-
-
-def test_what_is_selected():
-    assert findings.select(QUALITY).tolist() == [False, True, False, True, True]
-    assert findings.select(QUALITY, threshold=0.2).sum() == 0
-    assert findings.select(QUALITY, threshold=1.0).sum() == 5
-    assert findings.select(QUALITY, top=1).tolist() == [False, True, False, False, False]
-    assert findings.select(QUALITY, top=5).all()
-
-
-@pytest.mark.parametrize(
-    "threshold, top, sentence",
-    [
-        (1.5, None, "--threshold must be between 0 and 1. Received: 1.5."),
-        (float("nan"), None, "--threshold must be between 0 and 1. Received: nan."),
-        (-0.1, None, "--threshold must be between 0 and 1"),
-        (None, 0, "--top must be at least 1. Received: 0."),
-        (0.5, 3, "Give --threshold or --top, not both"),
-    ],
-)
-def test_a_selection_that_cannot_be(threshold, top, sentence):
-    with pytest.raises(InputError, match=sentence):
-        findings.check_selection(threshold, top)
-
-
-def test_more_than_there_are():
-    with pytest.raises(InputError, match="--top must be at most 5, .* noisy set. Received: 6."):
-        findings.select(QUALITY, top=6)
