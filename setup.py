@@ -11,6 +11,7 @@ VERSION = re.search(
     r'^__version__ = "([^"]+)"$', (ROOT / "kdmlc_tf" / "version.py").read_text("utf-8"), re.M
 )[1]
 
+AUDIT = ["pyarrow>=15"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22"]
 
 setup(
@@ -40,10 +41,12 @@ setup(
         "tensorflow-datasets>=4.9.7",
     ],
     extras_require={
+        "audit": AUDIT,
         # Keras' own setup rules out TensorFlow 2.21 on a GPU.
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.21"],
         "serving": SERVING,
         "test": [
+            *AUDIT,
             *SERVING,
             "mypy>=1.18,<3",
             "openvino>=2025.0",  # reads the exported model without TensorFlow's code
