@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kdmlc_tf.audit import corrected
 from kdmlc_tf.audit.findings import Findings
 from kdmlc_tf.audit.predictions import Predictions
 from kdmlc_tf.audit.selection import select
@@ -26,5 +27,24 @@ def make_findings():
         places = {"indices": np.arange(len(given)), "ids": np.arange(len(given)).astype("S")}
         settings = {"selected": select(quality), **places, "class_names": class_names, **changes}
         return Findings(predictions, quality, **settings)
+
+    return make
+
+
+@pytest.fixture
+def every_third(make_findings):
+    """Function from `Prepared` to findings that move every third noisy example one class on."""
+
+    def make(prepared):
+        noisy = prepared.splits.noisy
+        given = prepared.noise.labels[noisy]
+        return make_findings(
+            given,
+            (given + 1) % prepared.source.num_classes,
+            np.where(np.arange(len(noisy)) % 3 == 0, 0.1, 0.9),
+            class_names=prepared.source.class_names,
+            indices=corrected.places(prepared)[noisy],
+            ids=corrected.ids(prepared)[noisy],
+        )
 
     return make
