@@ -24,6 +24,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["kdmlc_tf", "kdmlc_tf.*"]),
+    package_data={"kdmlc_tf.audit": ["page.html"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=2",

@@ -18,7 +18,9 @@ TESTS = {
     path.relative_to(ROOT / "tests").with_suffix("").as_posix(): path
     for path in sorted((ROOT / "tests").rglob("*_test.py"))
 }
-PROGRAMS = ("evaluate", "export", "train")
+PROGRAMS = {  # of each folder, by the name behind "kdmlc-": its file
+    PACKAGE: {"evaluate": "evaluate", "export": "export", "train": "train"},
+}
 # These read the whole repository, which Bazel does not show to a test: pytest alone runs them.
 OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test"}
 DATA = {
@@ -76,7 +78,7 @@ def build_files():
 
 def _package_build(folder):
     """BUILD of one folder of the package: a library a module, the programs as binaries."""
-    programs = PROGRAMS if folder == PACKAGE else ()
+    programs = PROGRAMS.get(folder, {})
     kinds = '"py_binary", "py_library"' if programs else '"py_library"'
     rules = [
         f'load("@rules_python//python:defs.bzl", {kinds})',
@@ -86,11 +88,13 @@ def _package_build(folder):
     for module in sorted(here, key=lambda module: (MODULES[module].stem != "__init__", module)):
         path = MODULES[module]
         deps = _labels(imported_modules(path) - {module}, folder)
-        rules.append(_rule("py_library", _name(module), srcs=[path.name], deps=deps))
-    for name in programs:
+        page = path.with_suffix(".html")  # what a module reads that lies beside it
+        data = [page.name] if page.exists() else []
+        rules.append(_rule("py_library", _name(module), srcs=[path.name], data=data, deps=deps))
+    for name, file in programs.items():
         rules.append(
-            _rule("py_binary", f"kdmlc-{name}", srcs=[f"{name}.py"], main=f"{name}.py",
-                  deps=[f":{name}"])
+            _rule("py_binary", f"kdmlc-{name}", srcs=[f"{file}.py"], main=f"{file}.py",
+                  deps=[f":{file}"])
         )  # fmt: skip
     return "\n\n".join(rules) + "\n"
 
