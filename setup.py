@@ -60,6 +60,7 @@ setup(
     entry_points={
         "console_scripts": [
             "kdmlc-train = kdmlc_tf.train:console",
+            "kdmlc-audit = kdmlc_tf.audit.__main__:console",
             "kdmlc-evaluate = kdmlc_tf.evaluate:console",
             "kdmlc-export = kdmlc_tf.export:console",
         ]

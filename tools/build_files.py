@@ -20,6 +20,7 @@ TESTS = {
 }
 PROGRAMS = {  # of each folder, by the name behind "kdmlc-": its file
     PACKAGE: {"evaluate": "evaluate", "export": "export", "train": "train"},
+    PACKAGE / "audit": {"audit": "__main__"},
 }
 # These read the whole repository, which Bazel does not show to a test: pytest alone runs them.
 OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test"}
