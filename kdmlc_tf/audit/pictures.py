@@ -12,7 +12,7 @@ from kdmlc_tf.monitoring import figures
 _SIDE = 128  # pixels: the longer side of a thumbnail
 _LOSSLESS = 48  # pixels up to which a PNG is small enough
 _AT_ONCE = 64
-_GRID = 32  # examples in TensorBoard's grid
+_GRID = 16  # examples in TensorBoard's grid
 
 
 def are_images(array):
@@ -64,7 +64,6 @@ def write_tensorboard(findings, images, logdir, step):
                 findings.predictions.suggested_labels[worst],
                 None if true is None else true[worst],
                 names,
-                columns=8,
             )
             text = "The worst labels: given → suggested (true, where it is known)."
             tf.summary.image("audit/worst", grid[None], description=text)

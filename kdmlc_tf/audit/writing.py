@@ -23,7 +23,7 @@ from kdmlc_tf.data import own
 from kdmlc_tf.data import prepared as data_lib
 from kdmlc_tf.errors import InputError
 
-_FILES = {"index.html", "labels.csv", "labels.parquet", "summary.json"}
+_WRITTEN = {"corrected", "index.html", "labels.csv", "labels.parquet", "logs", "summary.json"}
 
 
 def check_run(run):
@@ -47,9 +47,11 @@ def check_free(folder):
     if folder == pathlib.Path.cwd():
         raise InputError(f"--output must be a folder of its own, not the current one: {folder}.")
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if held and not held >= _FILES:
+    if held and held != _WRITTEN:
+        other = ", ".join(sorted(held - _WRITTEN)[:3]) or "a part of an audit"
         raise InputError(
-            f"{folder} holds other files and no audit: give an empty or a new --output."
+            f"{folder} holds something else than an audit ({other}), which would be deleted: give "
+            "an empty or a new --output."
         )
 
 

@@ -100,6 +100,10 @@ def test_an_audit_is_replaced_only_as_a_whole(digits, tmp_path, monkeypatch):
     audit(run, folder, top=7, shown=5)
     assert sum(row["selected"] == "true" for row in rows(folder)) == 7
     writing.check_free(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"something else than an audit \(notes.txt\)"):
+        writing.check_free(folder)
+    (folder / "notes.txt").unlink()
     before = (folder / "labels.csv").read_bytes()
 
     def full(*args):
@@ -290,7 +294,7 @@ def test_a_folder_that_an_audit_cannot_take(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="file is a file: give a folder"):
         writing.check_free(tmp_path / "file")
-    with pytest.raises(InputError, match="holds other files and no audit"):
+    with pytest.raises(InputError, match=r"something else than an audit \(file\)"):
         writing.check_free(tmp_path)
     (tmp_path / "empty").mkdir()
     writing.check_free(tmp_path / "empty")
