@@ -1,6 +1,7 @@
 """What a trained method says of every example of a noisy set, batch by batch."""
 
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -78,8 +79,8 @@ def check_corrector(method):
 def predict(method, images, given_labels, preprocessing, folder):
     """Asks all networks, in inference mode.
 
-    Images are decoded batch by batch, and the answers lie in files: of the memory that they take,
-    the system keeps what it has room for.
+    Images are decoded batch by batch, and the answers lie in files, 4 (f + 3 K) bytes for each
+    example: of these the system keeps in memory what it has room for.
 
     Args:
       method: a `Method` with a corrector.
@@ -90,6 +91,9 @@ def predict(method, images, given_labels, preprocessing, folder):
 
     Returns:
       `Predictions`.
+
+    Raises:
+      OSError: the files do not fit on the disk.
     """
     ask, arrays, start = _asker(method), {}, 0
     batches = pipeline.evaluation_batches(
@@ -132,7 +136,10 @@ def _asker(method):
 def _array(folder, name, shape):
     """A float32 array that lies in a file of the folder."""
     path = pathlib.Path(folder) / f"{name}.npy"
-    return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    with open(path, "r+b") as file:  # a disk that is full says so now; later it would end Python
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _rows(matrix):

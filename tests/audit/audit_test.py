@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -109,10 +110,11 @@ def test_an_audit_is_replaced_only_as_a_whole(digits, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(corrected, "write", full)
-        with pytest.raises(InputError, match="cannot be written: .*No space left"):
-            audit(run, folder, threshold=0.9)
+    for module, name in ((corrected, "write"), (os, "posix_fallocate")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, full)
+            with pytest.raises(InputError, match="cannot be written: .*No space left"):
+                audit(run, folder, threshold=0.9)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert (folder / "labels.csv").read_bytes() == before
     audit(run, folder, threshold=0.0)
