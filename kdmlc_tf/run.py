@@ -7,7 +7,6 @@ import math
 import os
 import pathlib
 import re
-import shutil
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from kdmlc_tf.data.pipeline import Preprocessing
 from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.experiment import Builder
+from kdmlc_tf.replacing import replacing
 from kdmlc_tf.serving.saved_model import export_classifier, versions
 
 SELECTED_BY = "val_student_accuracy"
@@ -93,24 +93,17 @@ class Run:
             `overwrite`, and is deleted when the new one is there.
         """
         folder = pathlib.Path(folder).resolve()
-        partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            prepared.splits.save(partial / "splits.npz")
-            np.save(partial / "noisy_labels.npy", prepared.noise.labels)
-            data = json.dumps(prepared.describe(), indent=2) + "\n"
-            (partial / "data.json").write_text(data, encoding="utf-8")
-            (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
-            if overwrite and (folder / "config.json").is_file():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-            os.replace(partial, folder)
+            with replacing(
+                folder, lambda: overwrite and (folder / "config.json").is_file()
+            ) as partial:
+                prepared.splits.save(partial / "splits.npz")
+                np.save(partial / "noisy_labels.npy", prepared.noise.labels)
+                data = json.dumps(prepared.describe(), indent=2) + "\n"
+                (partial / "data.json").write_text(data, encoding="utf-8")
+                (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
         except OSError as error:
             raise InputError(f"The run's folder {folder} cannot be written: {error}.") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
         return cls(folder)
 
     def differences(self, config):

@@ -12,7 +12,6 @@ from kdmlc_tf import checkpoints, distribution, report, summary
 from kdmlc_tf import run as run_lib
 from kdmlc_tf.data import pipeline, scan
 from kdmlc_tf.data import prepared as data_lib
-from kdmlc_tf.data.images import EncodedImages
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.experiment import Builder, total_epochs
 from kdmlc_tf.monitoring import callbacks, csv_log, guard, probe, tensorboard
@@ -96,21 +95,11 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
     except (OSError, tf.errors.ResourceExhaustedError) as error:
         announce(f"Stopped: {_no_room(error)}")
     except tf.errors.OpError:
-        reason = _broken_image(prepared.source)
+        reason = scan.broken_in(prepared.source)
         if reason is None:
             raise
         announce(f"Stopped: {reason}; it could be read before. Mend it, and --resume.")
     return "stopped"
-
-
-def _broken_image(source):
-    """Why an image that was there when the run began cannot be read now; None if all can be."""
-    for images in (source.train_images, source.test_images):
-        if isinstance(images, EncodedImages):
-            reason = scan.broken(images)
-            if reason is not None:
-                return reason
-    return None
 
 
 def _no_room(error):

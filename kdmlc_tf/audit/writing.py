@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 import tempfile
 
 import numpy as np
+import tensorflow as tf
 
 from kdmlc_tf.audit import (
     corrected,
@@ -19,9 +18,10 @@ from kdmlc_tf.audit import (
     selection,
     table,
 )
-from kdmlc_tf.data import own
+from kdmlc_tf.data import own, scan
 from kdmlc_tf.data import prepared as data_lib
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.replacing import replacing
 
 _WRITTEN = {"corrected", "index.html", "labels.csv", "labels.parquet", "logs", "summary.json"}
 
@@ -42,11 +42,15 @@ def check_run(run):
 
 def check_free(folder):
     """Raises InputError unless an audit may go into the folder, or take an earlier one's place."""
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_file = folder.exists() and not folder.is_dir()
+        held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error}.") from error
+    if is_file:
         raise InputError(f"{folder} is a file: give a folder as --output.")
     if folder == pathlib.Path.cwd():
         raise InputError(f"--output must be a folder of its own, not the current one: {folder}.")
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if held and held != _WRITTEN:
         other = ", ".join(sorted(held - _WRITTEN)[:3]) or "a part of an audit"
         raise InputError(
@@ -80,14 +84,42 @@ def audit(run, config, folder, *, checkpoint="selected", threshold=None, top=Non
     images, labels = prepared.noisy()
     if top is not None:
         selection.select(np.zeros(len(labels)), top=top)  # too many is told before any work
-    with _replacing(folder) as partial, tempfile.TemporaryDirectory(dir=partial) as arrays:
-        found = predictions.predict(method, images, labels, prepared.preprocessing, arrays)
-        results = _found(found, prepared, threshold, top)
-        facts = {"run": run.folder.name, "method": config.method, "data set": config.dataset}
-        _write(results, images, {**facts, "epoch": epoch}, partial, shown)
-        (partial / "corrected").mkdir()
-        target = corrected.write(prepared, results, config, partial / "corrected")
+    facts = {"run": run.folder.name, "method": config.method, "data set": config.dataset}
+    with _told(folder, prepared.source), replacing(folder, lambda: _is_taken(folder)) as partial:
+        with _arrays_beside(partial) as arrays:
+            found = predictions.predict(method, images, labels, prepared.preprocessing, arrays)
+            results = _found(found, prepared, threshold, top)
+            _write(results, images, {**facts, "epoch": epoch}, partial, shown)
+            (partial / "corrected").mkdir()
+            target = corrected.write(prepared, results, config, partial / "corrected")
     return results, target.relative_to(partial)
+
+
+@contextlib.contextmanager
+def _told(folder, source):
+    """Makes an InputError of what cannot be written, or can no longer be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"The audit in {folder} cannot be written: {error}.") from error
+    except tf.errors.OpError as error:
+        reason = scan.broken_in(source)
+        if reason is None:
+            raise
+        raise InputError(f"{reason}; it could be read before. Mend it, and audit again.") from error
+
+
+def _is_taken(folder):
+    """Whether an audit is there, to be replaced; hours may have passed since it was looked at."""
+    check_free(folder)
+    return folder.is_dir()
+
+
+def _arrays_beside(folder):
+    """A temporary folder beside one; some systems cannot delete a file that is still mapped."""
+    return tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f"{folder.name}.", ignore_cleanup_errors=True
+    )
 
 
 def _found(found, prepared, threshold, top):
@@ -102,29 +134,6 @@ def _found(found, prepared, threshold, top):
         class_names=prepared.source.class_names,
         true_labels=prepared.true_labels(noisy),
     )
-
-
-@contextlib.contextmanager
-def _replacing(folder):
-    """Yields a folder that takes the place of `folder` at the end; without an end nothing is left.
-
-    Raises:
-      InputError: a file cannot be written.
-    """
-    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.is_dir():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise InputError(f"The audit in {folder} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(results, images, facts, folder, shown):

@@ -81,6 +81,16 @@ def broken(images):
     return None
 
 
+def broken_in(source):
+    """What `broken` says of a `sources.Source`; None as well where no image is encoded."""
+    for images in (source.train_images, source.test_images):
+        if isinstance(images, images_lib.EncodedImages):
+            reason = broken(images)
+            if reason is not None:
+                return reason
+    return None
+
+
 def _first_size(images):
     """(h, w) of the first image that can be decoded."""
     for index in range(len(images)):
