@@ -55,9 +55,9 @@ def find(source, *, human_key=None, splits=("train", "test")):
             labels = np.where(labels == sources.UNKNOWN, source.given_labels, labels)
             reasons |= _outside(source.given_labels, source.num_classes, "given label")
         reasons |= _outside(labels, source.num_classes, "label")
+        reasons |= source.unreadable.get(split, {})
         if split == "train" and source.splits is not None:
             reasons = {i: f"{_place(source.splits, i)}, {why}" for i, why in reasons.items()}
-        reasons |= source.unreadable.get(split, {})
         faults += [Fault(split, index, reasons[index]) for index in sorted(reasons)]
     return faults
 

@@ -1,6 +1,7 @@
 """A list of images with labels and splits, from wherever it was read, as a Source."""
 
 import dataclasses
+import os
 
 import numpy as np
 
@@ -72,8 +73,11 @@ def source(name, listing, images):
     else:
         train_digests = test_digests = None
     if train_digests is not None:
-        trusted = listing.splits[train] == CLEAN
-        reasons[0] |= _leaks(train_digests, trusted, test_digests, *reasons)
+        leaks = _leaks(train_digests, listing.splits[train] == CLEAN, test_digests, *reasons)
+        if not isinstance(images, np.ndarray):  # files have names
+            ids = listing.ids[train]
+            leaks = {row: f"{os.fsdecode(ids[row])}: {reason}" for row, reason in leaks.items()}
+        reasons[0] |= leaks
     splits = listing.splits[train]
     truth = np.where(splits == CLEAN, listing.labels[train], listing.true_labels[train])
     return sources.Source(

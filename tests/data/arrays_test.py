@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdmlc_tf.data import arrays
+from kdmlc_tf.data import arrays, faults
 from kdmlc_tf.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -62,6 +62,9 @@ def test_an_image_in_two_splits_is_a_fault_and_equal_features_are_none():
         1: "the same image is in the clean set",
         4: "the same image is in the test set",
     }
+    given["clean"][0][2] = images[17]
+    told = [str(fault) for fault in faults.find(arrays.source("mine", **given))]
+    assert told[-1] == "train 11 (clean 2, the same image is in the test set)"
     equal = parts(lambda n: np.zeros((n, 4)))
     assert arrays.source("mine", **equal).unreadable["train"] == {}
 
