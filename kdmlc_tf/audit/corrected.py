@@ -19,7 +19,8 @@ def write(prepared, findings, config, folder):
 
     A table keeps its rows and columns and gets one more, given_label; a .npz file keeps all arrays;
     a folder of images becomes one of hard links (copies, where those cannot be); Clothing1M gets
-    its lists of the noisy set; every other data set labels.csv and labels.npy.
+    its lists of the noisy set; every other data set, and every set that the run made noise for,
+    labels.csv and labels.npy.
 
     Args:
       prepared: the run's `Prepared`.
@@ -36,8 +37,8 @@ def write(prepared, findings, config, folder):
     new[chosen] = findings.corrected_labels[findings.selected]
     original = pathlib.Path(os.path.abspath(os.path.join(config.data_dir or "", name)))
     names = [str(name) for name in prepared.source.class_names]
-    if not own.is_own(config.dataset):
-        kind = None
+    if not own.is_own(config.dataset) or config.noise_type != "given":
+        kind = None  # made noise stands in no file
     if kind in ("csv", "npz", "folder"):
         target = folder / original.name
         {"csv": _table, "npz": _arrays, "folder": _tree}[kind](original, target, new, names)
@@ -89,7 +90,7 @@ def _table(original, target, new, names):
             number = UNKNOWN if is_test else next(training)
             if number != UNKNOWN:
                 row[label] = names[number]
-            writer.writerow([*row[: len(header)], given])
+            writer.writerow([*row[: len(header)], given, *row[len(header) :]])
 
 
 def _free(name, taken):
@@ -112,6 +113,7 @@ def _arrays(original, target, new, names):
         labels = labels.astype(np.promote_types(labels.dtype, texts.dtype))
         labels[chosen] = texts[new[chosen]]
     else:
+        labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(len(names) - 1)))
         labels[chosen] = new[chosen]
     with zipfile.ZipFile(original) as old, zipfile.ZipFile(target, "w") as file:
         for member in old.infolist():

@@ -34,6 +34,7 @@ def render(findings, images, *, facts, limit):
 def _examples(findings, images, limit):
     """The worst examples, worst first, each a dict."""
     predictions, worst = findings.predictions, findings.order[:limit]
+    suggested = predictions.suggested_labels[worst]
     probabilities = {
         name: predictions.probability_of_given(name)[worst] for name in ("teacher", "student")
     }
@@ -42,7 +43,7 @@ def _examples(findings, images, limit):
         example = {
             "id": shown(findings.ids[n]),
             "given": int(predictions.given_labels[n]),
-            "suggested": int(predictions.suggested_labels[n]),
+            "suggested": int(suggested[place]),
             "quality": round(float(findings.quality[n]), 6),
             "selected": bool(findings.selected[n]),
             **{name: round(float(values[place]), 6) for name, values in probabilities.items()},

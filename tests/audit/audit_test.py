@@ -233,6 +233,7 @@ def test_the_corrected_labels_of_ones_own_data_can_be_trained_on(photos, dataset
     before = prepared.load_source(run.config)
     after = prepared.load_source(Config(dataset=f"{kind}:{new}", **{**OWN, **SMALL}))
     changed = found.corrected_labels != found.predictions.given_labels
+    assert changed.any()
     counts = [np.bincount(source.given_labels, minlength=2) for source in (before, after)]
     assert len(after.given_labels) == len(before.given_labels)
     given, labels = found.predictions.given_labels[changed], found.corrected_labels[changed]

@@ -1,6 +1,7 @@
 """Corrected labels in the input's own layout, read again as a data set."""
 
 import csv
+import dataclasses
 import os
 
 import numpy as np
@@ -130,6 +131,40 @@ def test_an_npz_file_keeps_its_arrays(photos, tmp_path, every_third, save):
             for name in set(stored) - {"noisy_labels"}:
                 np.testing.assert_array_equal(new[name], stored[name])
         np.testing.assert_array_equal(sources_of(f"npz:{path}").given_labels, expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "folder"])
+def test_noise_that_the_run_made_is_in_no_file_and_goes_into_lists(
+    photos, tmp_path, every_third, kind
+):
+    data = prepared.prepare(config(f"folder:{photos}"))
+    settings = dataclasses.replace(config(f"{kind}:{photos}"), noise_type="symmetric")
+    path, expected = written(data, settings, every_third, tmp_path / "new")
+    np.testing.assert_array_equal(np.load(path / "labels.npy"), expected)
+
+
+def test_more_cells_than_the_header_has_are_kept(photos, tmp_path, every_third):
+    lines = ["path,label,split"]
+    for path in sorted(photos.rglob("*.png")):
+        split, name, _ = path.relative_to(photos).parts
+        lines.append(f"{path},{name},{split},a note")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    settings = config(f"csv:{tmp_path}/list.csv")
+    path, _ = written(prepared.prepare(settings), settings, every_third, tmp_path / "new")
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header[-1] == "given_label" and len(rows) == len(lines) - 1
+    assert {row[-1] for row in rows} == {"a note"} and {row[3] for row in rows} == set(CLASSES)
+
+
+def test_a_class_beyond_the_type_of_the_labels_is_not_wrapped(tmp_path, every_third):
+    labels = np.arange(300)
+    stored = {f"{split}_features": np.eye(300) for split in ("noisy", "clean", "test")}
+    stored |= {f"{split}_labels": labels for split in ("clean", "test")}
+    np.savez(tmp_path / "a.npz", **stored, noisy_labels=np.full(300, 255, np.uint8))
+    settings = config(f"npz:{tmp_path}/a.npz")
+    path, expected = written(prepared.prepare(settings), settings, every_third, tmp_path / "new")
+    assert set(np.load(path)["noisy_labels"]) == {255, 256}
+    assert set(expected) >= {255, 256}
 
 
 def test_a_longer_name_is_not_cut(tmp_path, every_third):
