@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from kdmlc_tf.audit import stages
 from kdmlc_tf.data import pipeline
 from kdmlc_tf.errors import InputError
 
@@ -20,7 +21,7 @@ class Predictions:
     Attributes:
       teacher_logits: float32 [n, K], of the average of the corrected network where the run has
         one, else of that network itself (kdmlc: the teacher; mlc: the student).
-      features: float32 [n, f], penultimate, of the same network.
+      features: float32 [n, f], of all stages of the same network (`stages.with_stages`).
       student_logits: float32 [n, K].
       pseudo_labels: float32 [n, K], the corrector's distributions; rows sum to 1.
       given_labels: int32 [n], y'.
@@ -76,7 +77,7 @@ def check_corrector(method):
         )
 
 
-def predict(method, images, given_labels, preprocessing, folder):
+def predict(method, images, given_labels, preprocessing, folder, *, flip=False):
     """Asks all networks, in inference mode.
 
     Images are decoded batch by batch, and the answers lie in files, 4 (f + 3 K) bytes for each
@@ -88,6 +89,8 @@ def predict(method, images, given_labels, preprocessing, folder):
       given_labels: int [n].
       preprocessing: `Preprocessing`.
       folder: where the files go; it must outlive the `Predictions`.
+      flip: whether mirror images were trained on; logits and features of the teacher and logits of
+        the student are then means of an image's and its mirror image's.
 
     Returns:
       `Predictions`.
@@ -95,7 +98,7 @@ def predict(method, images, given_labels, preprocessing, folder):
     Raises:
       OSError: the files do not fit on the disk.
     """
-    ask, arrays, start = _asker(method), {}, 0
+    ask, arrays, start = _asker(method, flip), {}, 0
     batches = pipeline.evaluation_batches(
         images, given_labels, batch_size=_BATCH, preprocessing=preprocessing
     )
@@ -113,19 +116,22 @@ def predict(method, images, given_labels, preprocessing, folder):
     )
 
 
-def _asker(method):
+def _asker(method, flip):
     """A compiled function from a batch of inputs and given labels to {attribute: [b, ...]}."""
     belief = getattr(method, "belief", None)
-    corrected = method.classifiers[method.corrected]
+    average = None if belief is None else belief.average
+    corrected = stages.averaged(method.classifiers[method.corrected], average)
     student = method.classifiers["student"]
+    ask_teacher = stages.both_views(corrected, flip)
+    ask_student = stages.both_views(lambda images: student(images, training=False), flip)
 
     @tf.function(reduce_retracing=True)
     def ask(images, labels):
-        teacher = corrected(images, training=False) if belief is None else belief.average(images)
+        teacher = ask_teacher(images)
         answers = {
             "teacher_logits": teacher["logits"],
             "features": teacher["features"],
-            "student_logits": student(images, training=False)["logits"],
+            "student_logits": ask_student(images)["logits"],
             "pseudo_labels": method.pseudo_labels(images, labels)["pseudo_labels"],
         }
         return {name: tf.cast(rows, tf.float32) for name, rows in answers.items()}

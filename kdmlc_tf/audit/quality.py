@@ -1,8 +1,5 @@
 """How likely each given label is right: a posterior that the audited labels themselves sharpen."""
 
-import math
-
-import keras
 import numpy as np
 from scipy import optimize
 
@@ -16,8 +13,6 @@ _STEPS = 60
 _EM_STEPS = 50
 _PRIOR = 100  # examples of each class that the matrix started from counts as
 _IMPOSSIBLE = -100.0  # logarithm of a probability, in place of smaller ones
-_GRID = 4  # cells a side that a map is averaged over
-_WIDTH = 1024  # features of one map, at most
 
 
 def quality(predictions, *, seed=0):
@@ -217,32 +212,3 @@ def fitted_head(features, belief, likely, penalty, start=None):
         loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}
     )
     return found.x.reshape(shape).astype(np.float32)
-
-
-def with_stages(network):
-    """A model that gives {"logits", "features"}, its features those of all stages of a network.
-
-    For every resolution at which the network works, its last activation's map is averaged over a
-    grid of at most `_GRID` cells a side, so coarse that it gives at most `_WIDTH` numbers. The
-    features of the network itself stand in front; those of one without maps stay alone.
-
-    Args:
-      network: a functional classifier, see `networks.classifier`; its layers are shared.
-    """
-    maps = {}
-    for layer in network.layers:
-        if isinstance(layer, (keras.layers.ReLU, keras.layers.Activation)):
-            if len(layer.output.shape) == 4:
-                maps[layer.output.shape[1:3]] = layer.output
-    pooled = [keras.layers.Flatten()(_grid(found)) for found in maps.values()]
-    outputs = {name: network.output[name] for name in ("logits", "features")}
-    if pooled:
-        outputs["features"] = keras.layers.Concatenate()([outputs["features"], *pooled])
-    return keras.Model(network.input, outputs)
-
-
-def _grid(found):
-    """A map [b, h, w, c] averaged over the cells of a grid; what does not fill a cell is left."""
-    _, height, width, channels = found.shape
-    side = min(height, width, _GRID, max(1, math.isqrt(_WIDTH // channels)))
-    return keras.layers.AveragePooling2D((height // side, width // side))(found)

@@ -87,7 +87,10 @@ def audit(run, config, folder, *, checkpoint="selected", threshold=None, top=Non
     facts = {"run": run.folder.name, "method": config.method, "data set": config.dataset}
     with _told(folder, prepared.source), replacing(folder, lambda: _is_taken(folder)) as partial:
         with _arrays_beside(partial) as arrays:
-            found = predictions.predict(method, images, labels, prepared.preprocessing, arrays)
+            found = predictions.predict(
+                *(method, images, labels, prepared.preprocessing, arrays),
+                flip=prepared.augmentation.flip,
+            )
             results = _found(found, prepared, threshold, top)
             _write(results, images, {**facts, "epoch": epoch}, partial, shown)
             (partial / "corrected").mkdir()

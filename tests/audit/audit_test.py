@@ -138,7 +138,8 @@ def test_what_each_network_says_is_what_is_written(digits, tmp_path):
     for name, values in expected.items():
         rows = getattr(found, name)
         assert len(rows) == 600
-        np.testing.assert_allclose(rows[some], values, rtol=1e-4, atol=1e-5, err_msg=name)
+        rows = rows[some, : values.shape[1]]  # features of other stages stand behind
+        np.testing.assert_allclose(rows, values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(found.noise_matrix, method.belief.noise_matrix.matrix(), rtol=1e-6)
     np.testing.assert_array_equal(found.given_labels, labels)
 
@@ -165,7 +166,8 @@ def test_other_methods_with_a_corrector(tmp_path, method):
     found, _ = audit(run)
     row = rows(run.folder / "audit")[0]
     assert found.predictions.noise_matrix is None
-    assert float(row["quality"]) == pytest.approx(float(row["teacher_probability"]))
+    right = found.predictions.given_labels == found.true_labels
+    assert found.quality[right].mean() > found.quality[~right].mean() + 0.1
     same = row["teacher_probability"] == row["student_probability"]
     assert same == (method == "mlc")  # whose student is the network that is corrected
 

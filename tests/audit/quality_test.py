@@ -2,14 +2,11 @@
 
 import types
 
-import keras
 import numpy as np
 import pytest
 
 from kdmlc_tf.audit import quality as lib
 from kdmlc_tf.methods.noise_matrix import FLOOR
-from kdmlc_tf.networks.mlp import mlp
-from kdmlc_tf.networks.resnet import resnet
 
 CLASSES = 3
 NOISE = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.2, 0.2, 0.6]])
@@ -159,24 +156,3 @@ def test_a_handful_of_examples_is_judged_by_bayes_rule(count):
     belief, given = lib.log_softmax(found.teacher_logits), found.given_labels
     expected = lib.posterior(belief, lib.likelihood(NOISE, given))[range(count), given]
     np.testing.assert_allclose(lib.quality(found), expected, atol=0.03)
-
-
-def test_stages_are_averaged_over_grids():
-    network = resnet(8, input_shape=(32, 32, 3), num_classes=CLASSES)
-    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    seen, wide = network(images), lib.with_stages(network)(images)
-    np.testing.assert_allclose(wide["logits"], seen["logits"], rtol=1e-6)
-    features = np.asarray(wide["features"])
-    assert features.shape == (2, 64 + 16 * (16 + 32 + 64))
-    np.testing.assert_allclose(features[:, :64], seen["features"], rtol=1e-6)
-    last = features[:, -16 * 64 :].reshape(2, 16, 64)
-    np.testing.assert_allclose(last.mean(axis=1), seen["features"], rtol=1e-4, atol=1e-6)
-    cells = keras.Model(network.input, network.layers[-2].input)(images)
-    np.testing.assert_allclose(last[:, 5], np.mean(cells[:, 2:4, 2:4], axis=(1, 2)), rtol=1e-4)
-
-
-def test_a_network_without_maps_keeps_its_features():
-    network = mlp(input_shape=(6,), num_classes=CLASSES)
-    inputs = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
-    wide = lib.with_stages(network)(inputs)
-    np.testing.assert_array_equal(wide["features"], network(inputs)["features"])
