@@ -17,6 +17,7 @@ class Findings:
     Attributes:
       predictions: `Predictions`.
       quality: float64 [n] in [0, 1], how likely each given label is right.
+      suggested_labels: int [n], the likeliest class of each example by the same probabilities.
       selected: bool [n], whose labels are to be replaced.
       indices: int64 [n], places of the examples among the data set's training examples, as it
         orders them before any is left out.
@@ -27,6 +28,7 @@ class Findings:
 
     predictions: Predictions
     quality: np.ndarray
+    suggested_labels: np.ndarray
     selected: np.ndarray
     indices: np.ndarray
     ids: np.ndarray
@@ -45,7 +47,7 @@ class Findings:
     @property
     def corrected_labels(self):
         """Int64 [n]: the suggested label of a selected example, the given label of the others."""
-        given, suggested = self.predictions.given_labels, self.predictions.suggested_labels
+        given, suggested = self.predictions.given_labels, self.suggested_labels
         return np.where(self.selected, suggested, given)
 
     def precision(self, chosen):

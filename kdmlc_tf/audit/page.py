@@ -34,7 +34,7 @@ def render(findings, images, *, facts, limit):
 def _examples(findings, images, limit):
     """The worst examples, worst first, each a dict."""
     predictions, worst = findings.predictions, findings.order[:limit]
-    suggested = predictions.suggested_labels[worst]
+    suggested = findings.suggested_labels[worst]
     probabilities = {
         name: predictions.probability_of_given(name)[worst] for name in ("teacher", "student")
     }

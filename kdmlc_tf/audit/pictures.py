@@ -61,7 +61,7 @@ def write_tensorboard(findings, images, logdir, step):
             grid = figures.label_grid(
                 np.asarray(images[worst]),
                 findings.predictions.given_labels[worst],
-                findings.predictions.suggested_labels[worst],
+                findings.suggested_labels[worst],
                 None if true is None else true[worst],
                 names,
             )

@@ -45,11 +45,6 @@ class Predictions:
         """K, the number of classes."""
         return self.pseudo_labels.shape[1]
 
-    @property
-    def suggested_labels(self):
-        """The corrector's likeliest class of each example, int64 [n]."""
-        return np.argmax(self.pseudo_labels, axis=1)
-
     def probability_of_given(self, network):
         """The probability of the given label by "teacher" or "student", float64 [n]."""
         logits = getattr(self, f"{network}_logits")

@@ -33,7 +33,7 @@ def columns(findings):
         "index": findings.indices[order],
         "id": [shown(name) for name in findings.ids[order].tolist()],
         "given_label": named(predictions.given_labels),
-        "suggested_label": named(predictions.suggested_labels),
+        "suggested_label": named(findings.suggested_labels),
         "quality": findings.quality[order],
         "selected": findings.selected[order],
     }

@@ -127,10 +127,12 @@ def _arrays_beside(folder):
 
 def _found(found, prepared, threshold, top):
     """The `Findings` of predictions on the noisy set."""
-    noisy, score = prepared.splits.noisy, quality.quality(found)
+    noisy = prepared.splits.noisy
+    score, suggested = quality.quality(found)
     return findings.Findings(
         found,
         score,
+        suggested,
         selection.select(score, threshold, top),
         indices=corrected.places(prepared)[noisy],
         ids=corrected.ids(prepared)[noisy],

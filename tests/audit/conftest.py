@@ -26,7 +26,7 @@ def make_findings():
         )
         places = {"indices": np.arange(len(given)), "ids": np.arange(len(given)).astype("S")}
         settings = {"selected": select(quality), **places, "class_names": class_names, **changes}
-        return Findings(predictions, quality, **settings)
+        return Findings(predictions, quality, np.asarray(suggested), **settings)
 
     return make
 

@@ -20,6 +20,7 @@ def found(noise_matrix=None, true_labels=None, selected=QUALITY < 0.5):
     return findings.Findings(
         predictions,
         QUALITY,
+        np.array([0, 0, 1, 1, 0]),
         selected,
         indices=np.arange(5),
         ids=np.arange(5).astype("S"),
@@ -32,9 +33,8 @@ def test_worst_first_and_equals_in_order():
     assert found().order.tolist() == [1, 3, 4, 2, 0]
 
 
-def test_suggested_is_the_correctors_likeliest_and_replaces_the_selected_alone():
+def test_what_is_suggested_replaces_the_selected_alone():
     results = found()
-    assert results.predictions.suggested_labels.tolist() == [0, 0, 1, 1, 0]
     assert results.corrected_labels.tolist() == [0, 0, 1, 1, 0]
     assert found(selected=np.zeros(5, bool)).corrected_labels.tolist() == [0, 1, 1, 1, 1]
 

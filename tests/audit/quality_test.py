@@ -105,7 +105,7 @@ def test_quality_finds_more_than_bayes_rule_alone_and_is_calibrated():
     alone = lib.posterior(lib.log_softmax(found.teacher_logits), likely)[everyone, given]
     known = lib.posterior(lib.log_softmax(3.0 * found.features[:, :CLASSES]), likely)
     best = auroc(wrong, known[everyone, given])
-    values = lib.quality(found)
+    values, _ = lib.quality(found)
     assert auroc(wrong, alone) + 0.015 < auroc(wrong, values) < best + 0.005
     assert best - auroc(wrong, values) < 0.01
     for low in (0.0, 0.25, 0.5, 0.75):
@@ -120,7 +120,9 @@ def test_posteriors_are_distributions_and_the_seed_decides():
     np.testing.assert_allclose(rows.sum(axis=1), 1)
     np.testing.assert_array_equal(rows, lib.posteriors(found, seed=1))
     assert np.any(rows != lib.posteriors(found, seed=2))
-    np.testing.assert_array_equal(lib.quality(found, seed=1), rows[range(2000), found.given_labels])
+    values, suggested = lib.quality(found, seed=1)
+    np.testing.assert_array_equal(values, rows[range(2000), found.given_labels])
+    np.testing.assert_array_equal(suggested, np.argmax(rows, axis=1))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e4, 1e37])
@@ -130,7 +132,7 @@ def test_extreme_logits_and_features_stay_in_range(scale):
     found.features = np.concatenate([found.features * 1e6, np.full((90, 1), 7.0)], axis=1)
     for matrix in (NOISE, np.eye(CLASSES), None):
         found.noise_matrix = matrix
-        values = lib.quality(found)
+        values, _ = lib.quality(found)
         assert np.all(np.isfinite(values)) and values.min() >= 0 and values.max() <= 1
 
 
@@ -155,4 +157,4 @@ def test_a_handful_of_examples_is_judged_by_bayes_rule(count):
     found, _ = simulated(count, sharpness=2.0)
     belief, given = lib.log_softmax(found.teacher_logits), found.given_labels
     expected = lib.posterior(belief, lib.likelihood(NOISE, given))[range(count), given]
-    np.testing.assert_allclose(lib.quality(found), expected, atol=0.03)
+    np.testing.assert_allclose(lib.quality(found)[0], expected, atol=0.03)
