@@ -49,6 +49,7 @@ setup(
         "test": [
             *AUDIT,
             *SERVING,
+            "cleanlab>=2.6,<3",  # what audits are compared with
             "mypy>=1.18,<3",
             "openvino>=2025.0",  # reads the exported model without TensorFlow's code
             "pytest>=8.3,<10",

@@ -23,7 +23,7 @@ PROGRAMS = {  # of each folder, by the name behind "kdmlc-": its file
     PACKAGE / "audit": {"audit": "__main__"},
 }
 # These read the whole repository, which Bazel does not show to a test: pytest alone runs them.
-OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test"}
+OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test", "tools/measure_audit_test"}
 DATA = {
     "cli_test": ["//:flags"],
     "data/clothing1m/flags_test": ["//:flags"],
