@@ -47,7 +47,7 @@ def posteriors(predictions, *, seed=0):
 
     Args:
       predictions: of n examples: `teacher_logits` [n, K], `features` [n, f], `given_labels` int
-        [n], `noise_matrix` [K, K]; None: it is estimated here.
+        [n], `noise_matrix` [K, K]; None: labels say nothing of the class, and p is the teacher's.
       seed: of the folds.
 
     Returns:
@@ -71,7 +71,7 @@ def fitted(predictions, *, seed=0):
     belief = log_softmax(np.asarray(predictions.teacher_logits, np.float64))
     belief = np.maximum(belief, _IMPOSSIBLE)
     if matrix is None:
-        matrix = estimated_matrix(belief, given)
+        return belief, np.full((belief.shape[1],) * 2, 1 / belief.shape[1])
     belief = sharpened(belief, predictions.features, likelihood(matrix, given), seed=seed)
     return belief, estimated_matrix(belief, given, matrix)
 
@@ -104,23 +104,21 @@ def posterior(belief, likely):
     return np.exp(log_softmax(belief + np.log(likely)))
 
 
-def estimated_matrix(belief, given, start=None):
+def estimated_matrix(belief, given, start):
     """The noise matrix under which the given labels are likeliest, by expectation maximisation.
 
     Args:
       belief: log p, [n, K].
       given: int [n].
       start: [K, K], an estimate that counts as `_PRIOR` examples of each class: few examples do
-        not overturn it. Default: half the mass on the diagonal, the rest spread evenly.
+        not overturn it.
 
     Returns:
       Float64 [K, K], rows are true classes and sum to 1.
 
     Source: Dawid and Skene 1979, with a classifier as the prior, as in `methods.noise_matrix`.
     """
-    classes = belief.shape[1]
-    start = 0.5 * np.eye(classes) + 0.5 / classes if start is None else np.asarray(start)
-    matrix, labels = start, np.eye(classes)[given]
+    matrix, labels = start, np.eye(len(start))[given]
     for _ in range(_EM_STEPS):
         mass = posterior(belief, likelihood(matrix, given)).T @ labels + _PRIOR * start
         matrix = mass / mass.sum(axis=1, keepdims=True)

@@ -139,9 +139,17 @@ def test_extreme_logits_and_features_stay_in_range(scale):
 def test_the_noise_matrix_is_found_from_calibrated_beliefs():
     found, _ = simulated(20_000, seed=3)
     belief = lib.log_softmax(3.0 * found.features[:, :CLASSES].astype("float64"))
-    matrix = lib.estimated_matrix(belief, found.given_labels)
+    start = 0.5 * np.eye(CLASSES) + 0.5 / CLASSES
+    matrix = lib.estimated_matrix(belief, found.given_labels, start)
     np.testing.assert_allclose(matrix.sum(axis=1), 1)
     np.testing.assert_allclose(matrix, NOISE, atol=0.04)
+
+
+def test_without_a_matrix_it_is_the_teachers_probability():
+    found, _ = simulated(600)
+    found.noise_matrix = None
+    probabilities = np.exp(lib.log_softmax(found.teacher_logits))
+    np.testing.assert_allclose(lib.posteriors(found), probabilities, rtol=1e-9)
 
 
 def test_few_examples_do_not_overturn_the_matrix():
