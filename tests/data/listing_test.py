@@ -65,9 +65,9 @@ def test_images_are_decoded_and_may_not_be_in_two_sets(images, write_image, tmp_
     write_image("4.png", 140)  # noisy, as clean 7
     write_image("2.png", 100)  # noisy, as validation 5: no trusted label leaks
     assert faults_of(images) == [
-        "train 0 (the same image is in the test set)",
-        "train 2 (the same image is in the test set)",
-        "train 3 (the same image is in the clean set)",
+        "train 0 (noisy 0, 1.png: the same image is in the test set)",
+        "train 2 (clean 0, 3.png: the same image is in the test set)",
+        "train 3 (noisy 2, 4.png: the same image is in the clean set)",
     ]
 
 
