@@ -54,6 +54,11 @@ def config_from_flags():
     return config
 
 
+def placed(config):
+    """The configuration, its data where --data_dir says."""
+    return dataclasses.replace(config, data_dir=FLAGS.data_dir or config.data_dir)
+
+
 def run(main):
     """Parses the flags, calls `main()` and exits; what the user got wrong is told in a sentence.
 

@@ -1,6 +1,5 @@
 """Test accuracy of a run or of an exported model: python -m kdmlc_tf.evaluate --run=DIR."""
 
-import dataclasses
 import json
 import pathlib
 
@@ -26,7 +25,7 @@ def _of_run():
 
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
-    source = prepared.load_source(_placed(run.config))
+    source = prepared.load_source(cli.placed(run.config))
     policy = cli.FLAGS.bad_input or run.config.bad_input
     source, skipped = faults.usable(source, policy, splits=("test",))
     batches = pipeline.evaluation_batches(
@@ -60,16 +59,11 @@ def _config(folder):
     from kdmlc_tf.run import Run
 
     if cli.FLAGS.dataset:
-        return _placed(Config(dataset=cli.FLAGS.dataset, image_size=cli.FLAGS.image_size))
+        return cli.placed(Config(dataset=cli.FLAGS.dataset, image_size=cli.FLAGS.image_size))
     for parent in folder.parents[:3]:
         if (parent / "config.json").is_file():
-            return _placed(Run(parent).config)
+            return cli.placed(Run(parent).config)
     raise InputError(f"{folder} does not lie in a run: say what to test on with --dataset=NAME.")
-
-
-def _placed(config):
-    """The configuration, its data where --data_dir says."""
-    return dataclasses.replace(config, data_dir=cli.FLAGS.data_dir or config.data_dir)
 
 
 def console():

@@ -1,6 +1,5 @@
 """Which labels of a run's noisy set are wrong: python -m kdmlc_tf.audit --run=RUN."""
 
-import dataclasses
 import os
 import pathlib
 
@@ -27,7 +26,7 @@ def main():
     writing.check_free(folder)
     found, corrected = writing.audit(
         run,
-        dataclasses.replace(run.config, data_dir=cli.FLAGS.data_dir or run.config.data_dir),
+        cli.placed(run.config),
         folder,
         checkpoint=cli.FLAGS.checkpoint,
         threshold=cli.FLAGS.threshold,
