@@ -22,7 +22,7 @@ import types
 
 import numpy as np
 import tensorflow as tf
-from scipy import stats
+from scipy import special, stats
 
 from kdmlc_tf.audit import quality, stages
 from kdmlc_tf.data import pipeline, prepared
@@ -212,7 +212,7 @@ def _bayes(found, probabilities):
 
 
 def _softmax(logits):
-    return np.exp(quality.log_softmax(np.asarray(logits, np.float64)))
+    return special.softmax(np.asarray(logits, np.float64), axis=1)
 
 
 def _at(rows, labels):

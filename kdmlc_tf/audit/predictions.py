@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from kdmlc_tf.audit import stages
 from kdmlc_tf.data import pipeline
@@ -47,20 +48,8 @@ class Predictions:
 
     def probability_of_given(self, network):
         """The probability of the given label by "teacher" or "student", float64 [n]."""
-        logits = getattr(self, f"{network}_logits")
-        return softmax(logits)[np.arange(len(self)), self.given_labels]
-
-
-def softmax(logits):
-    """Rows of probabilities, float64, of rows of logits.
-
-    >>> softmax(np.array([[0.0, np.log(3.0)], [1000.0, -1000.0]]))
-    array([[0.25, 0.75],
-           [1.  , 0.  ]])
-    """
-    logits = np.asarray(logits, np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+        logits = np.asarray(getattr(self, f"{network}_logits"), np.float64)
+        return softmax(logits, axis=1)[np.arange(len(self)), self.given_labels]
 
 
 def check_corrector(method):

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import optimize
+from scipy.special import log_softmax, logsumexp, softmax
 
 from kdmlc_tf.methods.noise_matrix import FLOOR
 
@@ -68,24 +69,12 @@ def fitted(predictions, *, seed=0):
       seed: of the folds.
     """
     given, matrix = np.asarray(predictions.given_labels), predictions.noise_matrix
-    belief = log_softmax(np.asarray(predictions.teacher_logits, np.float64))
+    belief = log_softmax(np.asarray(predictions.teacher_logits, np.float64), axis=1)
     belief = np.maximum(belief, _IMPOSSIBLE)
     if matrix is None:
         return belief, np.full((belief.shape[1],) * 2, 1 / belief.shape[1])
     belief = sharpened(belief, predictions.features, likelihood(matrix, given), seed=seed)
     return belief, estimated_matrix(belief, given, matrix)
-
-
-def log_softmax(logits):
-    """Logarithms of rows of probabilities, of the logits' type; extreme ones stay finite."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def log_sum(rows):
-    """log Σ_i exp(rows[n, i]), [n, 1]."""
-    largest = rows.max(axis=1, keepdims=True)
-    return largest + np.log(np.exp(rows - largest).sum(axis=1, keepdims=True))
 
 
 def likelihood(matrix, given):
@@ -101,7 +90,7 @@ def posterior(belief, likely):
       belief: log p, [n, K].
       likely: T̂[:, y'_n], [n, K].
     """
-    return np.exp(log_softmax(belief + np.log(likely)))
+    return softmax(belief + np.log(likely), axis=1)
 
 
 def estimated_matrix(belief, given, start):
@@ -127,7 +116,7 @@ def estimated_matrix(belief, given, start):
 
 def label_loss(belief, likely):
     """Mean of -log Σ_i p_n(i) T̂[i, y'_n], in nats: what the given labels say of a belief."""
-    return -log_sum(belief + np.log(likely)).mean()
+    return -logsumexp(belief + np.log(likely), axis=1).mean()
 
 
 def sharpened(belief, features, likely, *, seed=0):
@@ -184,7 +173,7 @@ def standardiser(features):
 
 def applied(head, features, belief):
     """log softmax(b + h W + c), [n, K], of a head [f + 1, K] whose last row is c."""
-    return log_softmax(belief + (features @ head[:-1] + head[-1]))
+    return log_softmax(belief + (features @ head[:-1] + head[-1]), axis=1)
 
 
 def fitted_head(features, belief, likely, penalty, start=None):
@@ -204,7 +193,7 @@ def fitted_head(features, belief, likely, penalty, start=None):
         head = flat.reshape(shape).astype(np.float32)
         log_p = applied(head, features, belief)
         joint = log_p + log_likely
-        evidence = log_sum(joint)
+        evidence = logsumexp(joint, axis=1, keepdims=True)
         change = (np.exp(log_p) - np.exp(joint - evidence)) / len(features)
         gradient = np.vstack([features.T @ change + 2 * penalty * head[:-1], change.sum(axis=0)])
         loss = -evidence.mean() + penalty * np.sum(head[:-1] ** 2)
