@@ -34,6 +34,27 @@ def float64():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.fixture
+def make_photos(tmp_path, monkeypatch):
+    """Function that writes bright and dark images, a fifth of the noisy in the wrong folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(counts, size):
+        """A folder of `counts[split]` images in each split; `size(number)` is an image's (h, w)."""
+        rng = np.random.default_rng(0)
+        for split, count in counts.items():
+            for number in range(count):
+                bright = number % 2
+                wrong = split == "noisy" and number % 5 == 0
+                folder = tmp_path / "photos" / split / ("dark", "bright")[bright ^ wrong]
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 120, (*size(number), 3)) + 130 * bright
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+        return tmp_path / "photos"
+
+    return make
+
+
 CLOTHES = {"noisy": 140, "clean": 42, "clean_val": 28, "test": 28}
 
 

@@ -33,19 +33,9 @@ SMALL = {
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """Bright and dark images of different sizes, a fifth of the noisy ones in the wrong folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    for split, count in (("noisy", 60), ("clean", 10), ("test", 20)):
-        for number in range(count):
-            bright = number % 2
-            wrong = split == "noisy" and number % 5 == 0
-            folder = tmp_path / "photos" / split / ("dark", "bright")[bright ^ wrong]
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 120, (18 + number % 4, 20, 3)) + 130 * bright
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-    return tmp_path / "photos"
+def photos(make_photos):
+    """Images of different sizes."""
+    return make_photos({"noisy": 60, "clean": 10, "test": 20}, lambda number: (18 + number % 4, 20))
 
 
 def command(module, *flags, folder):

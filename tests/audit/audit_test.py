@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from kdmlc_tf import training
 from kdmlc_tf.audit import __main__, corrected, predictions, writing
@@ -172,19 +171,9 @@ def test_other_methods_with_a_corrector(tmp_path, method):
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """Bright and dark images, a fifth of the noisy ones in the wrong folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    for split, count in (("noisy", 80), ("clean", 20), ("test", 20)):
-        for number in range(count):
-            bright = number % 2
-            wrong = split == "noisy" and number % 5 == 0
-            path = tmp_path / "photos" / split / ("dark", "bright")[bright ^ wrong]
-            path.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 120, (8, 8, 3)) + 130 * bright
-            Image.fromarray(pixels.astype(np.uint8)).save(path / f"{number}.png")
-    return tmp_path / "photos"
+def photos(make_photos):
+    """Images of one size."""
+    return make_photos({"noisy": 80, "clean": 20, "test": 20}, lambda number: (8, 8))
 
 
 def as_table(photos):
