@@ -17,6 +17,7 @@ from kdmlc_tf.networks.seeding import seeded_initialisers
 
 _BUILDERS = {
     **{f"resnet{d}": functools.partial(resnet.resnet, d) for d in (8, 14, 20, 32, 56)},
+    **{f"resnet{d}-s2": functools.partial(resnet.resnet, d, stem_strides=2) for d in (8, 14, 20)},
     **{f"wrn-28-{k}": functools.partial(resnet.wide_resnet, 28, k) for k in (2, 10)},
     "mobile": mobile.mobile,
     "cnn": mlp.cnn,
@@ -30,7 +31,8 @@ _APPLICATIONS = "applications/"
 def describe():
     """The names that `build` takes, as a phrase for help and error texts."""
     return (
-        f"{', '.join(NAMES)}, each with an optional factor on its width (resnet8:0.5), or "
+        f"{', '.join(NAMES)} (-s2: the first convolution halves the resolution), each with an "
+        "optional factor on its width (resnet8:0.5), or "
         f"{_APPLICATIONS}NAME for a backbone of keras.applications ({_APPLICATIONS}ResNet50)"
     )
 

@@ -37,7 +37,7 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "channels": self.channels, "strides": self.strides}
 
 
-def resnet(depth, *, input_shape, num_classes, width=1.0, name=None):
+def resnet(depth, *, input_shape, num_classes, width=1.0, stem_strides=1, name=None):
     """CIFAR ResNet with parameter-free shortcuts: three stages of (depth - 2) / 6 blocks.
 
     Args:
@@ -45,6 +45,8 @@ def resnet(depth, *, input_shape, num_classes, width=1.0, name=None):
       input_shape: (h, w, c).
       num_classes: K.
       width: factor on the channels, 16, 32 and 64.
+      stem_strides: pixels from one output of the first convolution to the next; 2 computes every
+        stage at half the resolution, with the same parameters and a quarter of the operations.
       name: the model's name.
 
     Returns:
@@ -59,7 +61,7 @@ def resnet(depth, *, input_shape, num_classes, width=1.0, name=None):
         raise ValueError(f"`depth` must be 6 n + 2, e.g. 8 or 32. Received: {depth}.")
     stages = [max(1, round(channels * width)) for channels in (16, 32, 64)]
     inputs = image_input(input_shape)
-    x = relu(batch_norm(convolution(inputs, stages[0])))
+    x = relu(batch_norm(convolution(inputs, stages[0], strides=stem_strides)))
     for stage, channels in enumerate(stages):
         for block in range((depth - 2) // 6):
             x = _basic_block(x, channels, strides=2 if stage and not block else 1)

@@ -32,7 +32,8 @@ def images(shape, *, examples=4, dtype="float32"):
 
 def test_the_names():
     depths = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
-    assert registry.NAMES == (*depths, "wrn-28-2", "wrn-28-10", "mobile", "cnn", "mlp")
+    strided = ("resnet8-s2", "resnet14-s2", "resnet20-s2")
+    assert registry.NAMES == (*depths, *strided, "wrn-28-2", "wrn-28-10", "mobile", "cnn", "mlp")
     assert all(name in registry.describe() for name in (*registry.NAMES, "resnet8:0.5"))
     assert "applications/ResNet50" in registry.describe()
 
@@ -56,6 +57,7 @@ def test_each_network_gives_logits_and_the_features_they_are_made_from(name, sha
     ("name", "parameters"),
     [
         ("resnet8", 75_290),
+        ("resnet8-s2", 75_290),
         ("resnet32", 464_154),
         ("wrn-28-2", 1_467_610),
         ("mobile", 63_722),

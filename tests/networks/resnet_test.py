@@ -48,6 +48,14 @@ def test_resnets_have_the_known_number_of_parameters(depth, known):
     assert sum(isinstance(layer, kinds) for layer in model.layers) == depth
 
 
+@pytest.mark.parametrize(("strides", "sides"), [(1, [32, 16, 8]), (2, [16, 8, 4])])
+def test_a_strided_stem_leaves_each_stage_at_half_the_resolution(strides, sides):
+    model = resnet(8, input_shape=(32, 32, 3), num_classes=10, stem_strides=strides)
+    added = [layer.output.shape for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    assert added == [(None, s, s, c) for s, c in zip(sides, (16, 32, 64), strict=True)]
+    assert count_parameters(model) == resnet_parameters(8)
+
+
 def test_wide_resnets_have_the_known_number_of_parameters():
     model = wide_resnet(10, 2, input_shape=(32, 32, 3), num_classes=10)
     assert count_parameters(model) == wide_resnet_parameters(10, 2)
