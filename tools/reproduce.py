@@ -29,7 +29,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
-TEACHER = "resnet8"  # as in that file
+TEACHER = "resnet8-s2:1.5"  # as in that file
 ROWS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
@@ -39,7 +39,7 @@ ROWS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
-    "kdmlc": "--method=kdmlc --warmup_epochs=2 --corrector_learning_rate=1e-3",
+    "kdmlc": "--method=kdmlc --corrector_learning_rate=1e-3",
 }
 ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 

@@ -14,6 +14,7 @@ TOOL = pathlib.Path(__file__).parents[2] / "tools" / "reproduce.py"
 SPEC = importlib.util.spec_from_file_location("reproduce", TOOL)
 tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
+STUDENT = "resnet8-s2:0.72"
 CELLS = ["flip40", "human_random1", "human_worse", "uniform40", "uniform80"]
 
 
@@ -33,15 +34,16 @@ def test_every_cell_shares_what_the_comparison_rests_on():
     for cell, flagfile in tool.cell_files().items():
         assert f"--cells={cell} " in flagfile.read_text().splitlines()[0]
         config = config_of(f"--flagfile={tool.COMMON}", f"--flagfile={flagfile}")
-        assert (config.clean, config.student, config.teacher) == (1000, "resnet8:0.48", "resnet8")
-        assert config.epochs * config.limit_train // config.batch_size == 1600
+        networks = (config.student, config.teacher)
+        assert (config.clean, *networks) == (1000, STUDENT, tool.TEACHER)
+        assert config.epochs * config.limit_train // config.batch_size == 6400
 
 
 @pytest.mark.parametrize("row", tool.ROWS)
 def test_every_row_is_a_method_on_the_same_student(row):
     config = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
     assert row.startswith(config.method)
-    assert config.student == ("resnet8" if row.startswith("mlc_teacher") else "resnet8:0.48")
+    assert config.student == (tool.TEACHER if row.startswith("mlc_teacher") else STUDENT)
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
 
 
