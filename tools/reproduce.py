@@ -5,14 +5,17 @@
     python tools/reproduce.py track --data_dir=DIR
     python tools/reproduce.py track --data_dir=DIR --cells=uniform80 --rows=ce,kdmlc --seeds=1
     python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --temperature=4"
+    python tools/reproduce.py track --data_dir=DIR --cells=uniform0 --rows=kdmlc,mlc,ce,clean_only
 
 Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
 README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
 
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
-in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Its
-result holds whatever is finished, of this call and of earlier ones in the same --runs. Rows are
-tuned by their accuracy on the validation set, whose labels are noisy: the column of that name.
+in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
+other than the compared ones (CELLS) serve the plot of accuracy against noise rate, and run only
+when --cells names them. The result holds whatever is finished in any cell, of this call and of
+earlier ones in the same --runs. Rows are tuned by their accuracy on the validation set, whose
+labels are noisy: the column of that name.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
+CELLS = ("uniform80", "uniform40", "flip40", "human_worse", "human_random1")
 TEACHER = "resnet8-s2:1.5"  # as in that file
 ROWS = {
     "ce": "--method=ce",
@@ -159,7 +163,11 @@ def _arguments():
     parser.add_argument(
         "--methods", default=",".join(METHODS), help="rows: a method each, with flags of its own"
     )
-    parser.add_argument("--cells", help=f"of the track: {', '.join(cell_files())}; default: all")
+    parser.add_argument(
+        "--cells",
+        default=",".join(CELLS),
+        help=f"of the track: {', '.join(cell_files())}; default: those compared, {','.join(CELLS)}",
+    )
     parser.add_argument(
         "--rows", help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all"
     )

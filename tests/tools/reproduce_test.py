@@ -15,7 +15,8 @@ SPEC = importlib.util.spec_from_file_location("reproduce", TOOL)
 tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
 STUDENT = "resnet8-s2:0.72"
-CELLS = ["flip40", "human_random1", "human_worse", "uniform40", "uniform80"]
+COMPARED = ["uniform80", "uniform40", "flip40", "human_worse", "human_random1"]
+OTHERS = {"uniform0": 0.0, "uniform20": 0.2, "uniform60": 0.6}
 
 
 def config_of(*flags):
@@ -30,13 +31,19 @@ def config_of(*flags):
 
 
 def test_every_cell_shares_what_the_comparison_rests_on():
-    assert list(tool.cell_files()) == CELLS
+    assert set(tool.cell_files()) == {*COMPARED, *OTHERS}
     for cell, flagfile in tool.cell_files().items():
         assert f"--cells={cell} " in flagfile.read_text().splitlines()[0]
         config = config_of(f"--flagfile={tool.COMMON}", f"--flagfile={flagfile}")
         networks = (config.student, config.teacher)
         assert (config.clean, *networks) == (1000, STUDENT, tool.TEACHER)
         assert config.epochs * config.limit_train // config.batch_size == 6400
+
+
+def test_the_other_cells_are_uniform_noise_at_other_rates():
+    for cell, rate in OTHERS.items():
+        config = config_of(f"--flagfile={tool.cell_files()[cell]}")
+        assert (config.noise_type, config.noise) == ("uniform", rate)
 
 
 @pytest.mark.parametrize("row", tool.ROWS)
@@ -131,6 +138,19 @@ def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, caps
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     assert "flip40\n\n| method" in capsys.readouterr().out
     assert not trained
+
+
+def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, trained):
+    def cells():
+        return [pathlib.Path(command["run"]).parent.name for command in trained]
+
+    reproduce(monkeypatch, tmp_path, "track", "--rows=ce", "--seeds=1")
+    assert cells() == COMPARED
+    reproduce(monkeypatch, tmp_path, "track", "--rows=ce", "--seeds=1", "--cells=uniform0")
+    assert cells() == [*COMPARED, "uniform0"]
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    assert set(result["cells"]) == {*COMPARED, "uniform0"}
 
 
 def test_one_experiment_is_compared_by_its_methods(monkeypatch, tmp_path, capsys, trained):
