@@ -30,7 +30,8 @@ DATA = {
     "distribution_test": ["replicas.py"],
     "multi_worker_test": ["worker.py"],
     "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
-    "tools/reproduce_test": ["//:flags", "//tools:reproduce.py"],
+    "tools/noise_matrices_test": ["//tools:noise_matrices.py"],
+    "tools/reproduce_test": ["//:flags", "//tools:noise_matrices.py", "//tools:reproduce.py"],
     "tools/serve_client_test": ["//tools:serve_client.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],
 }

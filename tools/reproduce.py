@@ -14,8 +14,9 @@ The track compares every row (a method with its flags, ROWS) in every cell (a ki
 in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
 other than the compared ones (CELLS) serve the plot of accuracy against noise rate, and run only
 when --cells names them. The result holds whatever is finished in any cell, of this call and of
-earlier ones in the same --runs. Rows are tuned by their accuracy on the validation set, whose
-labels are noisy: the column of that name.
+earlier ones in the same --runs, and the noise matrix that the row kdmlc estimated.
+Rows are tuned by their accuracy on the validation set, whose labels are noisy: the column of that
+name.
 """
 
 import argparse
@@ -30,6 +31,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
 CELLS = ("uniform80", "uniform40", "flip40", "human_worse", "human_random1")
@@ -108,6 +111,7 @@ def track(arguments):
         "cells": {
             cell: {
                 "realised_noise_rate": noise_rates(max(reports.values(), key=len)),
+                **noise_matrix(arguments, cell),
                 "methods": {row: _method(group) for row, group in reports.items()},
             }
             for cell, reports in found.items()
@@ -150,9 +154,29 @@ def finished(arguments, cell, rows):
     for row in rows:
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
-            if (folder / "report.json").is_file() and report_of(folder)["status"] == "finished":
+            if is_finished(folder):
                 reports.setdefault(row, []).append(report_of(folder))
     return reports
+
+
+def is_finished(folder):
+    """Whether a folder holds a finished run."""
+    return (folder / "report.json").is_file() and report_of(folder)["status"] == "finished"
+
+
+def noise_matrix(arguments, cell):
+    """{"noise_matrix": the true and the estimated one of a cell}, of kdmlc's first finished seed.
+
+    Empty where no such run is finished, or it has none (`noise_matrices.of_run`).
+    """
+    for seed in range(arguments.seeds):
+        folder = folder_of(arguments, cell, "kdmlc", seed)
+        if is_finished(folder):
+            from tools import noise_matrices  # TensorFlow, which nothing else here waits for
+
+            matrices = noise_matrices.of_run(folder)
+            return {"noise_matrix": {"seed": seed, **matrices}} if matrices else {}
+    return {}
 
 
 def _arguments():

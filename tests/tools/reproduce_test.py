@@ -9,6 +9,7 @@ import pytest
 from absl import flags as absl_flags
 
 from kdmlc_tf import cli
+from tools import noise_matrices
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "reproduce.py"
 SPEC = importlib.util.spec_from_file_location("reproduce", TOOL)
@@ -151,6 +152,22 @@ def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, 
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     assert set(result["cells"]) == {*COMPARED, "uniform0"}
+
+
+def test_kdmlcs_noise_matrix_is_in_the_result(monkeypatch, tmp_path, trained):
+    runs = tmp_path / "runs" / "track"
+    for folder in ("flip40/kdmlc-1", "flip40/kdmlc-2", "uniform40/kdmlc--temperature4-0"):
+        write(runs / folder, "kdmlc", 0)
+    write(runs / "uniform80" / "kdmlc-0", "kdmlc", 0)  # has none
+    found = {runs / "flip40" / "kdmlc-1": {"true": [[1.0]], "estimated": [[0.9]]}}
+    monkeypatch.setattr(noise_matrices, "of_run", found.get)
+    rows = "--rows=kdmlc,kdmlc --temperature=4"
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate", rows)
+    cells = json.loads((tmp_path / "results" / "track.json").read_text())["cells"]
+    entry = cells["flip40"].pop("noise_matrix")
+    assert entry == {"seed": 1, "true": [[1.0]], "estimated": [[0.9]]}
+    assert set(cells) == {"flip40", "uniform40", "uniform80"}
+    assert not any("noise_matrix" in cell for cell in cells.values())
 
 
 def test_one_experiment_is_compared_by_its_methods(monkeypatch, tmp_path, capsys, trained):
