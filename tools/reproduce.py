@@ -15,8 +15,8 @@ in flags/track/). All share flags/track/common.flags: data, label budget, studen
 other than the compared ones (CELLS) serve the plot of accuracy against noise rate, and run only
 when --cells names them. The result holds whatever is finished in any cell, of this call and of
 earlier ones in the same --runs, and the noise matrix that the row kdmlc estimated.
-Rows are tuned by their accuracy on the validation set, whose labels are noisy: the column of that
-name.
+tools/plot_track.py draws it. Rows are tuned by their accuracy on the validation set, whose labels
+are noisy: the column of that name.
 """
 
 import argparse
