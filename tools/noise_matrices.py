@@ -20,7 +20,8 @@ def of_run(folder):
     Returns:
       Dict of nested lists [K, K], rows are true classes and sum to 1: "true", counted in the noisy
       set, and "estimated", as it stands after the last epoch. None where the true labels are not
-      known, the method estimates no matrix (flags/paper_kdmlc.flags), or the checkpoints are gone.
+      known, the method has no belief (flags/paper_kdmlc.flags, baselines), or the checkpoints are
+      gone.
     """
     run = Run(folder)
     true = run.data()["noise"]["realised"]

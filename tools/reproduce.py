@@ -46,7 +46,7 @@ ROWS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
-    "kdmlc": "--method=kdmlc --corrector_learning_rate=1e-3",
+    "kdmlc": "--method=kdmlc",
 }
 ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
@@ -106,7 +106,7 @@ def track(arguments):
         sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
     first = next(iter(next(iter(found.values())).values()))
     result = {
-        "command": "python tools/reproduce.py track --data_dir=DIR",
+        "command": track_command(found),
         **circumstances(first[0]),
         "cells": {
             cell: {
@@ -119,6 +119,16 @@ def track(arguments):
     }
     tables = [f"{cell}\n\n{table(values)}" for cell, values in result["cells"].items()]
     return result, "\n\n".join(tables)
+
+
+def track_command(found):
+    """The command that makes the runs found, dict cell -> row -> reports, or more than those."""
+    rows = dict.fromkeys(row for reports in found.values() for row in reports)
+    seeds = max(len(group) for reports in found.values() for group in reports.values())
+    return (
+        f"python tools/reproduce.py track --data_dir=DIR --seeds={seeds} "
+        f"--cells={','.join(found)} --rows={shlex.quote(','.join(rows))}"
+    )
 
 
 def cell_files():
@@ -154,7 +164,7 @@ def finished(arguments, cell, rows):
     for row in rows:
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
-            if is_finished(folder):
+            if is_finished(folder) and is_of_track(folder, row):
                 reports.setdefault(row, []).append(report_of(folder))
     return reports
 
@@ -164,6 +174,26 @@ def is_finished(folder):
     return (folder / "report.json").is_file() and report_of(folder)["status"] == "finished"
 
 
+def is_of_track(folder, row):
+    """Whether a run has the settings that the track's rows share; if not, that is said."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    shared = [line for line in COMMON.read_text("utf-8").splitlines() if line.startswith("--")]
+    wanted = settings(shared) | {
+        name: value for name, value in settings(row_flags(row)).items() if name in settings(shared)
+    }
+    others = [
+        f"{name}={config.get(name)}" for name in wanted if str(config.get(name)) != wanted[name]
+    ]
+    if others:
+        print(f"{folder} is left out: it was run with {', '.join(others)}.")
+    return not others
+
+
+def settings(flags):
+    """Dict name -> text of flags --name=value."""
+    return dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
+
+
 def noise_matrix(arguments, cell):
     """{"noise_matrix": the true and the estimated one of a cell}, of kdmlc's first finished seed.
 
@@ -171,7 +201,7 @@ def noise_matrix(arguments, cell):
     """
     for seed in range(arguments.seeds):
         folder = folder_of(arguments, cell, "kdmlc", seed)
-        if is_finished(folder):
+        if is_finished(folder) and is_of_track(folder, "kdmlc"):
             from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
             matrices = noise_matrices.of_run(folder)
@@ -220,10 +250,14 @@ def run(arguments, flagfile, flags, seed, folder):
 
 
 def report_of(folder):
-    """A run's report, with its curves: per epoch the student's accuracies."""
+    """A run's report, with its curves: the student's accuracies in each epoch that it learned in.
+
+    Where another network is trained before it (glc, offline_kd), that one's epochs are left out.
+    """
+    epochs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["epochs"]
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     with open(folder / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))[-epochs:]
     names = ("test_student_accuracy", "val_student_accuracy")
     return {**report, "curves": {name: [float(row[name]) for row in rows] for name in names}}
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.networks import registry
 
-SMALL = ("resnet8:0.25", "wrn-28-2:0.25", "mobile:0.25", "cnn:0.25", "mlp:0.25")
+SMALL = ("resnet8:0.25", "resnet8-s2:0.25", "wrn-28-2:0.25", "mobile:0.25", "cnn:0.25", "mlp:0.25")
 
 # Keras' own, where it stores weights.
 STORING = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -68,6 +68,15 @@ def test_each_network_gives_logits_and_the_features_they_are_made_from(name, sha
 def test_names_lead_to_the_networks_of_known_size(name, parameters):
     model = build(name, input_shape=(32, 32, 3), num_classes=10)
     assert registry.count_parameters(model) == parameters
+
+
+def test_s2_halves_the_resolution_of_every_stage():
+    plain, strided = (build(name, input_shape=(32, 32, 3)) for name in ("resnet8", "resnet8-s2"))
+    sides = [
+        [layer.output.shape[1] for layer in model.layers if isinstance(layer, keras.layers.Add)]
+        for model in (plain, strided)
+    ]
+    assert sides == [[32, 16, 8], [16, 8, 4]]
 
 
 def test_batch_norms_statistics_are_no_parameters():

@@ -105,7 +105,7 @@ def test_accuracy_stands_over_the_nominal_rate_with_its_deviation():
 
 
 def test_matrices_are_drawn_true_left_estimated_right_on_one_scale():
-    true, estimated = np.eye(10), np.full((10, 10), 0.1)
+    true, estimated = np.roll(np.eye(10), 1, axis=1), np.full((10, 10), 0.1)
     matrices = {"noise_matrix": {"seed": 0, "true": true, "estimated": estimated}}
     figure = tool.noise_matrices({"flip40": matrices, "uniform40": cell()})
     left, right, _ = figure.axes  # the third is the colour bar
@@ -114,6 +114,7 @@ def test_matrices_are_drawn_true_left_estimated_right_on_one_scale():
     np.testing.assert_allclose(image.get_array(), 100 * true)
     np.testing.assert_allclose(other.get_array(), 100 * estimated)
     assert image.get_clim() == other.get_clim() == (0, 100)
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("noisy label", "true class")
     for labels in (left.get_xticklabels(), left.get_yticklabels()):
         assert [label.get_text() for label in labels] == list(tool.CLASSES)
 

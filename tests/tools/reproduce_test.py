@@ -74,19 +74,24 @@ def trained(monkeypatch):
     def train(command, **kwargs):
         flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
         commands.append({**flags, "resume": "resume" in flags})
-        write(pathlib.Path(flags["run"]), flags["method"], int(flags["seed"]))
+        write(pathlib.Path(flags["run"]), flags["method"], int(flags["seed"]), **chosen(flags))
         return type("Done", (), {"returncode": 0})
 
     monkeypatch.setattr(tool.subprocess, "run", train)
     return commands
 
 
-def write(folder, method, seed):
-    """A finished run's files; its accuracies tell method and seed."""
+def chosen(flags):
+    """Of flags those that a run's configuration is to hold as well."""
+    return {name: flags[name] for name in ("student", "teacher") if name in flags}
+
+
+def write(folder, method, seed, status="finished", **config):
+    """A run's files, of two epochs; its accuracies tell method and seed."""
     accuracy = {"ce": 0.5, "kdmlc": 0.6}.get(method, 0.1) + seed / 10
     result = {"epoch": 2, "test_student_accuracy": accuracy, "val_student_accuracy": 0.2}
     report = {
-        "status": "finished",
+        "status": status,
         "seconds": 90,
         "parameters": {"student": 7},
         "versions": {},
@@ -95,7 +100,11 @@ def write(folder, method, seed):
         "results": {"last": result, "selected": result},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text("{}")
+    shared = tool.settings(
+        line for line in tool.COMMON.read_text().splitlines() if "--" == line[:2]
+    )
+    config = {**shared, "epochs": 16, **config}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "report.json").write_text(json.dumps(report))
     curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
     (folder / "metrics.csv").write_text(curve)
@@ -139,6 +148,30 @@ def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, caps
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     assert "flip40\n\n| method" in capsys.readouterr().out
     assert not trained
+
+
+def test_unfinished_runs_and_those_of_other_settings_are_left_out(
+    monkeypatch, tmp_path, capsys, trained
+):
+    runs = tmp_path / "runs" / "track" / "flip40"
+    write(runs / "ce-0", "ce", 0)
+    write(runs / "ce-1", "ce", 1, student="resnet8")
+    write(runs / "mlc_teacher-0", "mlc", 0, student=tool.TEACHER)
+    write(runs / "glc-0", "glc", 0, status="stopped")
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    methods = result["cells"]["flip40"]["methods"]
+    assert {row: len(method["curves"]) for row, method in methods.items()} == {
+        "ce": 1,
+        "mlc_teacher": 1,
+    }
+    assert "ce-1 is left out: it was run with student=resnet8." in capsys.readouterr().out
+    assert result["command"].endswith("--seeds=1 --cells=flip40 --rows=ce,mlc_teacher")
+
+
+def test_a_curve_is_of_the_epochs_in_which_the_student_learns(tmp_path):
+    write(tmp_path, "glc", 0, epochs=1)  # of two: the first was its estimator's
+    assert tool.report_of(tmp_path)["curves"]["test_student_accuracy"] == [0.3]
 
 
 def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, trained):
