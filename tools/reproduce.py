@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
 CELLS = ("uniform80", "uniform40", "flip40", "human_worse", "human_random1")
-TEACHER = "resnet8-s2:1.5"  # as in that file
+TEACHER = "resnet8"  # as in that file
 ROWS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
