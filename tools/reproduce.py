@@ -177,10 +177,11 @@ def is_finished(folder):
 def is_of_track(folder, row):
     """Whether a run has the settings that the track's rows share; if not, that is said."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    shared = [line for line in COMMON.read_text("utf-8").splitlines() if line.startswith("--")]
-    wanted = settings(shared) | {
-        name: value for name, value in settings(row_flags(row)).items() if name in settings(shared)
-    }
+    shared = settings(
+        line for line in COMMON.read_text("utf-8").splitlines() if line.startswith("--")
+    )
+    set_here = shared | settings(row_flags(row))
+    wanted = {name: set_here[name] for name in shared}
     others = [
         f"{name}={config.get(name)}" for name in wanted if str(config.get(name)) != wanted[name]
     ]
