@@ -100,10 +100,14 @@ def track(arguments):
                 folder = folder_of(arguments, cell, row, seed)
                 flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
                 run(arguments, COMMON, flags, seed, folder)
-    found = {cell: finished(arguments, cell, known) for cell in cell_files()}
-    found = {cell: reports for cell, reports in found.items() if reports}
-    if not found:
+    folders = {cell: finished(arguments, cell, known) for cell in cell_files()}
+    folders = {cell: runs for cell, runs in folders.items() if runs}
+    if not folders:
         sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
+    found = {
+        cell: {row: [report_of(folder) for folder in seeds.values()] for row, seeds in runs.items()}
+        for cell, runs in folders.items()
+    }
     first = next(iter(next(iter(found.values())).values()))
     result = {
         "command": track_command(found),
@@ -111,7 +115,7 @@ def track(arguments):
         "cells": {
             cell: {
                 "realised_noise_rate": noise_rates(max(reports.values(), key=len)),
-                **noise_matrix(arguments, cell),
+                **noise_matrix(folders[cell].get("kdmlc", {})),
                 "methods": {row: _method(group) for row, group in reports.items()},
             }
             for cell, reports in found.items()
@@ -159,19 +163,20 @@ def folder_of(arguments, cell, row, seed):
 
 
 def finished(arguments, cell, rows):
-    """A cell's finished reports, dict row -> list by rising seed."""
-    reports = {}
+    """The folders of a cell's finished runs, dict row -> dict seed -> folder, by rising seed."""
+    found = {}
     for row in rows:
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
             if is_finished(folder) and is_of_track(folder, row):
-                reports.setdefault(row, []).append(report_of(folder))
-    return reports
+                found.setdefault(row, {})[seed] = folder
+    return found
 
 
 def is_finished(folder):
     """Whether a folder holds a finished run."""
-    return (folder / "report.json").is_file() and report_of(folder)["status"] == "finished"
+    report = folder / "report.json"
+    return report.is_file() and json.loads(report.read_text("utf-8"))["status"] == "finished"
 
 
 def is_of_track(folder, row):
@@ -195,19 +200,21 @@ def settings(flags):
     return dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
 
 
-def noise_matrix(arguments, cell):
+def noise_matrix(folders):
     """{"noise_matrix": the true and the estimated one of a cell}, of kdmlc's first finished seed.
 
     Empty where no such run is finished, or it has none (`noise_matrices.of_run`).
-    """
-    for seed in range(arguments.seeds):
-        folder = folder_of(arguments, cell, "kdmlc", seed)
-        if is_finished(folder) and is_of_track(folder, "kdmlc"):
-            from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
-            matrices = noise_matrices.of_run(folder)
-            return {"noise_matrix": {"seed": seed, **matrices}} if matrices else {}
-    return {}
+    Args:
+      folders: of the finished runs, dict seed -> folder.
+    """
+    if not folders:
+        return {}
+    from tools import noise_matrices  # TensorFlow, which nothing else here waits for
+
+    seed, folder = next(iter(folders.items()))
+    matrices = noise_matrices.of_run(folder)
+    return {"noise_matrix": {"seed": seed, **matrices}} if matrices else {}
 
 
 def _arguments():
