@@ -12,11 +12,11 @@ README.md quotes: mean ± standard deviation over seeds, last epoch and selected
 
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
 in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
-other than the compared ones (CELLS) serve the plot of accuracy against noise rate, and run only
-when --cells names them. The result holds whatever is finished in any cell, of this call and of
-earlier ones in the same --runs, and the noise matrix that the row kdmlc estimated.
-tools/plot_track.py draws it. Rows are tuned by their accuracy on the validation set, whose labels
-are noisy: the column of that name.
+other than the compared ones (CELLS) serve the plot of accuracy against noise rate and the transfer
+to Fashion-MNIST, and run only when --cells names them. The result holds whatever is finished in any
+cell, of this call and of earlier ones in the same --runs, and the noise matrix that the row kdmlc
+estimated. tools/plot_track.py draws it. Rows are tuned by their accuracy on the validation set,
+whose labels are noisy: the column of that name.
 """
 
 import argparse

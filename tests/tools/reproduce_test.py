@@ -1,5 +1,6 @@
 """The tool that compares methods: the track's cells and rows, parts of it, resuming, its tables."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -17,7 +18,8 @@ tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
 STUDENT = "resnet8-s2:0.72"
 COMPARED = ["uniform80", "uniform40", "flip40", "human_worse", "human_random1"]
-OTHERS = {"uniform0": 0.0, "uniform20": 0.2, "uniform60": 0.6}
+RATES = {"uniform0": 0.0, "uniform20": 0.2, "uniform60": 0.6}
+TRANSFER = ["fashion_uniform80", "fashion_flip40"]
 
 
 def config_of(*flags):
@@ -32,7 +34,7 @@ def config_of(*flags):
 
 
 def test_every_cell_shares_what_the_comparison_rests_on():
-    assert set(tool.cell_files()) == {*COMPARED, *OTHERS}
+    assert set(tool.cell_files()) == {*COMPARED, *RATES, *TRANSFER}
     for cell, flagfile in tool.cell_files().items():
         assert f"--cells={cell} " in flagfile.read_text().splitlines()[0]
         config = config_of(f"--flagfile={tool.COMMON}", f"--flagfile={flagfile}")
@@ -41,10 +43,17 @@ def test_every_cell_shares_what_the_comparison_rests_on():
         assert config.epochs * config.limit_train // config.batch_size == 6400
 
 
-def test_the_other_cells_are_uniform_noise_at_other_rates():
-    for cell, rate in OTHERS.items():
+def test_other_rates_of_uniform_noise_have_cells():
+    for cell, rate in RATES.items():
         config = config_of(f"--flagfile={tool.cell_files()[cell]}")
         assert (config.noise_type, config.noise) == ("uniform", rate)
+
+
+def test_a_cell_of_fashion_mnist_has_the_noise_of_its_namesake():
+    for cell in TRANSFER:
+        config = config_of(f"--flagfile={tool.cell_files()[cell]}")
+        namesake = config_of(f"--flagfile={tool.cell_files()[cell.removeprefix('fashion_')]}")
+        assert config == dataclasses.replace(namesake, dataset="fashion_mnist")
 
 
 @pytest.mark.parametrize("row", tool.ROWS)
@@ -224,7 +233,7 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["track", "--cells=uniform81"], "no cell 'uniform81'; there are: flip40, "),
+        (["track", "--cells=uniform81"], "no cell 'uniform81'; there are: fashion_flip40, "),
         (["track", "--rows=ce,kdmcl"], "no row 'kdmcl'; there are: ce, "),
         (["uniform"], "no experiment 'uniform'; there are: "),
     ],
