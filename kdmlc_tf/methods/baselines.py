@@ -94,8 +94,10 @@ class OfflineKD(KDMLC):
         self.teacher_steps = teacher_steps
 
     def stages(self):
-        """MLC on the teacher, then the student."""
-        return [*self.after_warmup(self.teacher_step), (self.teacher_steps, self.student_step)]
+        """MLC on the teacher, then the student; a longer warm-up ends with the teacher's steps."""
+        teacher = self.after_warmup(self.teacher_step)
+        begun = [(start, step) for start, step in teacher if start < self.teacher_steps]
+        return [*begun, (self.teacher_steps, self.student_step)]
 
     def steps_taken(self):
         """Steps of both stages."""

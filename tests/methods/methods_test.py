@@ -294,6 +294,18 @@ def test_whether_the_meta_batch_is_trained_on(blobs, train_on_meta):
     assert same is not train_on_meta
 
 
+def test_a_warm_up_longer_than_the_teachers_steps_ends_with_them(blobs):
+    method = kdmlc_tf.OfflineKD(
+        classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=3, warmup_steps=5
+    )
+    method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
+    assert [start for start, _ in method.stages()] == [0, 3]
+    method.fit(batches(blobs), epochs=2, steps_per_epoch=4, verbose=0)
+    assert int(method.optimizers_by_name["teacher"].iterations) == 3
+    assert int(method.optimizers_by_name["corrector"].iterations) == 0
+    assert int(method.optimizers_by_name["student"].iterations) == 5
+
+
 def test_finetuning_ends_on_the_clean_labels_alone(blobs):
     method, (noisy, clean, meta) = finetune(), one_batch(blobs)
     assert [start for start, _ in method.stages()] == [0, 60]
