@@ -7,6 +7,7 @@ from kdmlc_tf import distribution
 from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.averages import buffer, moved, ramped
 from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.noise_matrix import shares
 
 
 class GLC(Method):
@@ -62,8 +63,7 @@ class GLC(Method):
 
     def noise_matrix(self):
         """T̂, a tensor [K, K]; rows are true classes and sum to 1."""
-        mass = tf.convert_to_tensor(self.mass)
-        return mass / tf.reduce_sum(mass, axis=1, keepdims=True)
+        return shares(self.mass)
 
     def estimator_step(self, batch):
         """The first stage: one step on the noisy labels, one of the mean on the clean ones."""

@@ -7,6 +7,16 @@ from kdmlc_tf import distribution
 from kdmlc_tf.methods.averages import buffer, moved, ramped
 
 FLOOR = 1e-3  # added to every entry before its logarithm: no label is thought impossible
+_TINY = 1e-12  # far below any entry of a class that is seen
+
+
+def shares(mass):
+    """Rows of a float tensor [K, K] divided by their sums; equal ones where nothing is left.
+
+    The mass of a class that no example speaks of falls at every step, and at last to 0.
+    """
+    mass = tf.convert_to_tensor(mass) + _TINY
+    return mass / tf.reduce_sum(mass, axis=1, keepdims=True)
 
 
 class NoiseMatrix:
@@ -48,8 +58,7 @@ class NoiseMatrix:
 
     def matrix(self):
         """T̂, a tensor [K, K]; rows are true classes and sum to 1."""
-        mass = tf.convert_to_tensor(self.mass)
-        return mass / tf.reduce_sum(mass, axis=1, keepdims=True)
+        return shares(self.mass)
 
     def posterior_logits(self, logits, labels):
         """log p(i) + log T̂[i, y'], the logarithm of q up to a constant per example.

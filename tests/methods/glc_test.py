@@ -68,6 +68,17 @@ def test_the_matrix_is_the_mean_answer_to_each_true_class():
     np.testing.assert_allclose(method.noise_matrix(), expected, rtol=1e-5)
 
 
+def test_a_class_without_trusted_examples_keeps_a_finite_row():
+    method, (_, clean, _) = glc(matrix_decay=0.01), batch()
+    labels = tf.minimum(clean["labels"], CLASSES - 2)
+    for _ in range(200):
+        method.optimizers_by_name["estimator"].iterations.assign(10_000)
+        method.estimate(clean["images"], labels)
+    assert not np.any(method.mass[-1])  # nothing is left of its mass
+    np.testing.assert_allclose(method.noise_matrix()[-1], [1 / CLASSES] * CLASSES)
+    assert np.isfinite(method.student_step(batch())["student_loss"])
+
+
 def test_the_estimator_learns_first_and_from_noisy_labels_alone():
     method, (noisy, clean, meta) = glc(), batch()
     student = method.networks["student"].get_weights()
