@@ -218,6 +218,11 @@ class Config:
                 "Leave out --deterministic with --jit_compile: Keras compiles with XLA only where "
                 "operations may differ in their last bits."
             )
+        if self.method == "finetune" and self.epochs < 2:
+            raise InputError(
+                "--method=finetune learns from all labels and then from the clean ones: --epochs "
+                f"must be at least 2. Received: {self.epochs}."
+            )
         self.milestone_epochs()
         self.statistics()
         return self

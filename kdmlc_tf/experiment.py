@@ -93,8 +93,10 @@ class Builder:
 
     def finetune(self):
         """Noisy and clean labels, then the clean set alone for the last epochs."""
-        epochs = max(1, round(self.config.epochs * (1 - self.config.finetune_fraction)))
-        return FineTune(self.network("student"), noisy_steps=epochs * self.steps_per_epoch)
+        epochs = self.config.epochs
+        noisy = round(epochs * (1 - self.config.finetune_fraction))
+        noisy = min(max(noisy, 1), epochs - 1)  # an epoch of each kind at least
+        return FineTune(self.network("student"), noisy_steps=noisy * self.steps_per_epoch)
 
     def glc(self):
         """An estimator of the student's size, then the student, each for `epochs`."""
