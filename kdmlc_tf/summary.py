@@ -21,7 +21,21 @@ def at_start(run, prepared, method, first_epoch):
         f"Examples: {sizes}{left_out(prepared)}\n"
         f"Noise:    {run.config.noise_type}; {noise(prepared)}\n"
         f"Networks: {networks}\n"
+        f"{warmup(run.config, method)}"
         f"Batches:  {batches(run.config, method.distribute_strategy)}"
+    )
+
+
+def warmup(config, method):
+    """When the corrector learns, as a line; "" where there is none, or it learns from the start."""
+    epochs = config.warmup()
+    if not method.has_corrector or not epochs:
+        return ""
+    if epochs < config.epochs:
+        return f"Warm-up:  {epochs} of {config.epochs} epochs, then the corrector learns, too\n"
+    return (
+        f"Warm-up:  all of the {config.epochs} epochs: the corrector does not learn "
+        f"(--warmup_epochs={epochs})\n"
     )
 
 
