@@ -46,12 +46,7 @@ def config_from_flags():
     preset = config_lib.OWN if own.is_own(dataset) else config_lib.PRESETS.get(dataset, {})
     if own.is_own(dataset):
         given["dataset"], given["data_dir"] = own.located(dataset, given.get("data_dir"))
-    config = config_lib.with_presets(preset, given)
-    if "noise" in given and config.noise_type.startswith(("human:", "matrix:", "given")):
-        raise InputError(
-            f"--noise says nothing about --noise_type={config.noise_type}: leave it out."
-        )
-    return config
+    return config_lib.with_presets(preset, given)
 
 
 def placed(config):

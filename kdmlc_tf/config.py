@@ -349,7 +349,14 @@ def with_presets(preset, given):
       given: dict, by the user.
 
     Raises:
-      InputError: a value outside its range.
+      InputError: a value outside its range, or a rate for noise that has its own.
     """
     published = METHOD_PRESETS.get(given.get("method", Config.method), {})
-    return Config(**{**preset, **published, **given}).validate()
+    if "epochs" in given:  # a data set's warm-up is a part of its own number of epochs
+        preset = {name: value for name, value in preset.items() if name != "warmup_epochs"}
+    config = Config(**{**preset, **published, **given}).validate()
+    if "noise" in given and config.noise_type.startswith(("human:", "matrix:", "given")):
+        raise InputError(
+            f"--noise says nothing about --noise_type={config.noise_type}: leave it out."
+        )
+    return config

@@ -9,10 +9,18 @@ from kdmlc_tf import config as config_lib
 from kdmlc_tf import training
 from kdmlc_tf.data import arrays, own
 from kdmlc_tf.data.pipeline import Preprocessing
+from kdmlc_tf.errors import InputError
 from kdmlc_tf.methods.base import Method
 from kdmlc_tf.run import Run
 
 _BATCH = 500
+# What arrays have no use for; and what the calling program decides for all that it computes.
+_NOT_HERE = {
+    **dict.fromkeys(
+        ("data_dir", "label_key", "noisy_key", "image_size"), "it is for data in files"
+    ),
+    "deterministic": "call tf.config.experimental.enable_op_determinism() at the program's start",
+}
 _FOR_FEATURES = {"teacher": "mlp:4", "student": "mlp"}
 
 
@@ -76,7 +84,9 @@ def fit(
       announce: called with the texts a user should see.
       verbose: as in Keras' `fit`.
       **settings: of `Config`, by name: method, teacher, student, epochs, batch_size and so on. The
-        networks for features are mlp:4 and mlp unless said otherwise.
+        networks for features are mlp:4 and mlp unless said otherwise. Those that are for data in
+        files are refused, and `deterministic`: call
+        `tf.config.experimental.enable_op_determinism()` before, for runs that are equal bit by bit.
 
     Returns:
       `Fitted`.
@@ -84,6 +94,9 @@ def fit(
     Raises:
       InputError: arrays, settings or folder do not allow the run; nothing was written.
     """
+    for name, instead in _NOT_HERE.items():
+        if name in settings:
+            raise InputError(f"`fit` does not take {name}: {instead}.")
     source = arrays.source(
         own.ARRAYS,
         noisy=noisy,

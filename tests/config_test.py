@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdmlc_tf.config import Config
+from kdmlc_tf.config import OWN, PRESETS, Config, with_presets
 from kdmlc_tf.errors import InputError
 
 
@@ -18,3 +18,22 @@ def test_statistics_are_given_together_or_measured():
 def test_statistics_that_cannot_be_are_refused(mean, std):
     with pytest.raises(InputError, match="--mean and --std must be given together"):
         Config(mean=mean, std=std).validate()
+
+
+def test_a_data_sets_warm_up_belongs_to_its_own_number_of_epochs():
+    digits = PRESETS["digits"]
+    assert with_presets(digits, {}).warmup() == digits["warmup_epochs"] < digits["epochs"]
+    assert with_presets(digits, {"epochs": 4}).warmup() == 2
+    assert with_presets(digits, {"epochs": 4, "warmup_epochs": 4}).warmup() == 4
+    assert with_presets(digits, {"epochs": 4, "method": "mlc"}).warmup() == 0
+
+
+def test_finetuning_needs_an_epoch_of_each_kind():
+    with pytest.raises(InputError, match="--epochs must be at least 2. Received: 1."):
+        Config(method="finetune", epochs=1).validate()
+    assert Config(method="finetune", epochs=2).validate()
+
+
+def test_a_rate_is_refused_where_the_noise_has_its_own():
+    with pytest.raises(InputError, match="--noise says nothing about --noise_type=given"):
+        with_presets(OWN, {"noise": 0.7})

@@ -38,6 +38,7 @@ def test_arrays_are_learned_and_the_student_answers_raw_inputs(tmp_path, data):
     assert accuracy > 0.5  # by chance: 1/3
     assert "how many of the noisy set's labels are wrong is not known" in said[0]
     assert "180 noisy, 30 clean, 20 validation, 90 test" in said[0]
+    assert "Warm-up:  6 of 12 epochs, then the corrector learns" in said[0]
     recorded = fitted.run.data()["noise"]
     assert recorded == {"realised_rate": None, "wanted": None, "realised": None}
     metrics = fitted.run.metrics()[-1]
@@ -77,3 +78,27 @@ def test_grey_images_and_a_setting_that_does_not_exist(tmp_path):
     assert fitted.probabilities(images[2][0]).shape == (20, 2)
     with pytest.raises(TypeError, match="epoch"):
         kdmlc_tf.fit(*images, epoch=3)
+
+
+@pytest.mark.parametrize("name, instead", [("image_size", "for files"), ("deterministic", "call")])
+def test_settings_that_would_do_nothing_are_refused(tmp_path, data, name, instead):
+    with pytest.raises(kdmlc_tf.InputError, match=f"`fit` does not take {name}: .*{instead}"):
+        kdmlc_tf.fit(*data, run=tmp_path / "run", **{name: 17})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_corrector_does_not_learn_says_so(tmp_path, data):
+    said = []
+    settings = {**SMALL, "warmup_epochs": 2, "announce": said.append}
+    fitted = kdmlc_tf.fit(*data, run=tmp_path / "run", **settings)
+    assert "all of the 2 epochs: the corrector does not learn (--warmup_epochs=2)" in said[0]
+    assert int(fitted.method.optimizers_by_name["corrector"].iterations) == 0
+
+
+def test_finetuning_keeps_an_epoch_of_each_kind(tmp_path, data):
+    settings = {**SMALL, "method": "finetune", "announce": lambda text: None}
+    for share in (0.01, 0.99):
+        folder = tmp_path / str(share)
+        fitted = kdmlc_tf.fit(*data, run=folder, finetune_fraction=share, **settings)
+        steps = int(fitted.method.optimizers_by_name["student"].iterations)
+        assert [start for start, _ in fitted.method.stages()] == [0, steps // 2]
