@@ -8,6 +8,7 @@ import numpy as np
 
 from kdmlc_tf.data import faults, noise, own, pipeline, sources, splits
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.serving import saved_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +126,8 @@ def prepare(config, source=None):
       Prepared.
 
     Raises:
-      InputError: the data set cannot be had, has faults that are refused, or the settings do
-        not suit it.
+      InputError: the data set cannot be had, has faults that are refused or class names that no
+        export can hold, or the settings do not suit it.
     """
     # A mistake is told before the data are decoded.
     kind, argument = noise.parse_noise_type(config.noise_type)
@@ -135,6 +136,7 @@ def prepare(config, source=None):
         config.bad_input,
         human_key=argument if kind == "human" else None,
     )
+    saved_model.check_class_names(source.class_names)  # told now, not after training
     labels = source.train_labels
     parts = _splits(config, source)
     _check_batches(config, parts)

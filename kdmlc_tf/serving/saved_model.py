@@ -45,12 +45,13 @@ def export_classifier(
       Path of the version's folder.
 
     Raises:
-      InputError: the version exists, a name spans lines, or the folder cannot be written.
+      InputError: the version exists, a class name does not fit on a line, or the folder cannot be
+        written.
       ValueError: `input_shape`, `class_names` and the network do not fit together.
 
     Source: "Using the SavedModel format" and "SavedModel Warmup", TensorFlow's guides.
     """
-    _check_class_names(class_names)
+    check_class_names(class_names)
     directory = pathlib.Path(directory)
     version = next_version(directory) if version is None else version
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -81,6 +82,16 @@ def versions(directory) -> list[int]:
     folder = pathlib.Path(directory)
     entries = folder.iterdir() if folder.is_dir() else ()
     return sorted(int(e.name) for e in entries if e.is_dir() and e.name.isdecimal())
+
+
+def check_class_names(class_names):
+    """Raises InputError for a name that one line of UTF-8 text cannot hold."""
+    for number, name in enumerate(class_names):
+        if not name or "\n" in name or "\r" in name or not _is_utf8(name):
+            raise InputError(
+                "A class name must be one line of UTF-8 text, and not empty, to be exported with "
+                f"the model. Received: {name!r} for class {number}. Rename it in the data."
+            )
 
 
 def read_class_names(version_folder) -> tuple[str, ...]:
@@ -188,8 +199,10 @@ def _write(folder, network, preprocessing, class_names, input_shape):
     warmup.write_requests(folder, warmup.requests(input_spec(input_shape), input_shape))
 
 
-def _check_class_names(class_names):
-    """Raises InputError for a name that one line of UTF-8 text cannot hold."""
-    for name in class_names:
-        if not name or "\n" in name or "\r" in name:
-            raise InputError(f"A class name must be one line of text. Received: {name!r}.")
+def _is_utf8(text):
+    """Whether the text has bytes; a file's name that was not UTF-8 has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

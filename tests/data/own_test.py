@@ -11,6 +11,7 @@ from kdmlc_tf import training
 from kdmlc_tf.config import OWN, Config
 from kdmlc_tf.data import own, prepared
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.fitting import fit
 
 CLASSES = ("ant", "bee", "cat")
 SIZES = {"noisy": 10, "clean": 4, "validation": 2, "test": 3}  # of each class
@@ -127,6 +128,17 @@ def test_a_class_without_a_trusted_example_is_refused_or_left_out(photos, cache,
         prepared.prepare(config(f"folder:{photos}"))
     data = prepared.prepare(config(f"folder:{photos}", bad_input="skip"))
     assert data.absent_classes == ("wasp",)
+
+
+@pytest.mark.parametrize("name", ["cat\nor dog", ""])
+def test_a_class_name_that_no_export_can_hold_is_refused_before_training(tmp_path, name):
+    inputs, labels = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 3
+    splits = {split: (inputs, labels) for split in ("noisy", "clean", "test")}
+    sizes = {"epochs": 1, "batch_size": 4, "clean_batch_size": 4, "method": "ce"}
+    with pytest.raises(InputError, match="must be one line .* for class 1. Rename") as told:
+        fit(**splits, class_names=["ant", name, "cat"], run=tmp_path / "run", **sizes)
+    assert "\n" not in str(told.value) and repr(name) in str(told.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_smaller_budget_is_spread_over_the_classes(photos, cache):

@@ -338,8 +338,9 @@ def test_versions_are_numbers_and_never_overwritten(tmp_path):
     ("changed", "error", "message"),
     [
         ({"class_names": ["a"]}, ValueError, "each of the network's 2 classes. Received: 1"),
-        ({"class_names": ["a", "b\nc"]}, InputError, "one line"),
-        ({"class_names": ["a", ""]}, InputError, "one line"),
+        ({"class_names": ["a", "b\nc"]}, InputError, r"one line .*'b\\nc' for class 1\. Rename"),
+        ({"class_names": ["a", ""]}, InputError, "not empty.*'' for class 1. Rename"),
+        ({"class_names": ["a\udcff", "b"]}, InputError, r"UTF-8.*'a\\udcff' for class 0\. Rename"),
         ({"input_shape": (2, 2)}, ValueError, "height, width, channels"),
         ({"input_shape": (3,)}, ValueError, "shape"),
     ],
