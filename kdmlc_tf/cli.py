@@ -9,7 +9,7 @@ import typing
 from absl import app, flags, logging
 
 from kdmlc_tf import config as config_lib
-from kdmlc_tf.data import own
+from kdmlc_tf.data import noise, own
 from kdmlc_tf.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -42,6 +42,8 @@ def config_from_flags():
     given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
     if "data_dir" in given:
         given["data_dir"] = os.path.abspath(given["data_dir"])
+    if "noise_type" in given:
+        given["noise_type"] = noise.located(given["noise_type"])
     dataset = given.get("dataset", config_lib.Config.dataset)
     preset = config_lib.OWN if own.is_own(dataset) else config_lib.PRESETS.get(dataset, {})
     if own.is_own(dataset):

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -105,3 +106,17 @@ def test_from_training_to_an_exported_model_that_is_evaluated(tmp_path):
     again = run("train", *SMALL, "--run=mine", folder=tmp_path)
     assert again.returncode == 2
     assert "already holds this run" in again.stderr
+
+
+def test_a_run_with_a_noise_matrix_is_used_from_another_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    noise = 0.8 * np.eye(10) + 0.02
+    np.savetxt(tmp_path / "m.csv", noise, delimiter=",")
+    flags = [flag for flag in SMALL if not flag.startswith("--noise=")]
+    flags += ["--method=mlc", "--noise_type=matrix:m.csv", "--run=mine", "--noexport"]
+    trained = run("train", *flags, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert config["noise_type"] == f"matrix:{tmp_path}/m.csv"
+    audited = run("audit", "--run=../mine", folder=tmp_path / "elsewhere")
+    assert audited.returncode == 0, audited.stderr

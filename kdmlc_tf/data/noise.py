@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import numpy as np
 
@@ -142,6 +143,16 @@ def parse_noise_type(noise_type):
             f"Received: {noise_type!r}."
         )
     return kind, argument
+
+
+def located(noise_type):
+    """The noise type with the absolute path of its matrix, so that a run may be used from anywhere.
+
+    >>> located("matrix:/data/../m.csv"), located("uniform")
+    ('matrix:/m.csv', 'uniform')
+    """
+    kind, _, path = noise_type.partition(":")
+    return f"{kind}:{os.path.abspath(path)}" if kind == "matrix" and path else noise_type
 
 
 def transition_matrix(
@@ -376,16 +387,21 @@ def _check_rate(rate):
 
 def _read_matrix(path, num_classes):
     """The transition matrix in a .npy, .csv or .txt file, validated."""
+    path = os.path.abspath(path)
     try:
-        if path.endswith(".npy"):
-            with open(path, "rb") as file:
+        with open(path, "rb") as file:
+            if path.endswith(".npy"):
                 matrix = np.load(file, allow_pickle=False)
-        else:
-            delimiter = "," if path.endswith(".csv") else None
-            matrix = np.loadtxt(path, delimiter=delimiter, ndmin=2)
+            else:
+                delimiter = "," if path.endswith(".csv") else None
+                matrix = np.loadtxt(file, delimiter=delimiter, ndmin=2)
         matrix = np.asarray(matrix, np.float64)
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise InputError(f"The noise matrix {path} cannot be read: {error}.") from error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+        raise InputError(
+            f"The noise matrix {path} cannot be read: {reason}. Mend the file, or its path in "
+            "--noise_type=matrix:FILE."
+        ) from error
     if matrix.shape != (num_classes, num_classes):
         raise InputError(
             f"The noise matrix must have shape [{num_classes}, {num_classes}], one row per true "

@@ -157,7 +157,7 @@ def test_matrix_files_are_read(tmp_path, suffix):
         ("1 0\n1e-5 1\n", "Row 1 .* sums to 1.00001"),
         ("1.5 -0.5\n0 1\n", "between 0 and 1"),
         ("nan 1\n0 1\n", "between 0 and 1"),
-        ("a b\nc d\n", "cannot be read"),
+        ("a b\nc d\n", r"cannot be read: [^.]*[^.]\. Mend"),
     ],
 )
 def test_unusable_matrices_are_refused(tmp_path, text, words):
@@ -172,6 +172,24 @@ def test_a_missing_or_damaged_matrix_file_is_refused(tmp_path):
     for name in ("missing.npy", "missing.csv", "damaged.npy"):
         with pytest.raises(InputError, match="cannot be read"):
             noise.transition_matrix(f"matrix:{tmp_path}/{name}", 0.0, 2)
+
+
+@pytest.mark.parametrize("name", ["m.npy", "m.csv", "m.txt"])
+def test_a_missing_matrix_is_told_with_the_place_that_was_looked_at(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as told:
+        noise.transition_matrix(f"matrix:{name}", 0.0, 2)
+    assert str(told.value) == (
+        f"The noise matrix {tmp_path / name} cannot be read: No such file or directory. Mend the "
+        "file, or its path in --noise_type=matrix:FILE."
+    )
+
+
+def test_a_matrix_is_located_and_other_kinds_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert noise.located("matrix:a/m.csv") == f"matrix:{tmp_path}/a/m.csv"
+    for kind in ("matrix:/m.csv", "matrix:", "matrix", "human:worse", "uniform"):
+        assert noise.located(kind) == kind
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
