@@ -81,7 +81,7 @@ def corrupt(
       rate: ρ in [0, 1]; not read by given, matrix:FILE and human:KEY, which bring their own.
       num_classes: K.
       seed: non-negative int.
-      images: [n, ...], needed by instance.
+      images: array [n, ...], needed by instance.
       human_labels: key -> int [n], needed by human:KEY.
       given_labels: int [n], needed by given.
       class_names: K names, needed by asymmetric on CIFAR-10.
@@ -271,7 +271,7 @@ def instance_labels(true_labels, images, *, rate, num_classes, rng):
 
     Args:
       true_labels: int [n].
-      images: [n, ...] of numbers.
+      images: array [n, ...] of numbers; images that stay in files are refused.
       rate: ρ in [0, 1].
       num_classes: K, at least 2.
       rng: numpy.random.Generator.
@@ -280,13 +280,14 @@ def instance_labels(true_labels, images, *, rate, num_classes, rng):
       int [n].
 
     Raises:
-      InputError: `rate` outside [0, 1].
+      InputError: `rate` outside [0, 1], or images that are not in memory.
 
     Source: Xia et al. 2020, arXiv:2006.07836, algorithm 2.
     """
     import scipy.stats
 
     _check_rate(rate)
+    _check_in_memory(images)
     count, half_width = len(true_labels), min(rate, 1.0 - rate)
     rates = np.full(count, float(rate))
     if half_width > 0:
@@ -383,6 +384,18 @@ def _check_rate(rate):
     """Raises InputError unless `rate` is in [0, 1]."""
     if not 0.0 <= rate <= 1.0:
         raise InputError(f"--noise must be between 0 and 1. Received: {rate}.")
+
+
+def _check_in_memory(images):
+    """Raises InputError for images that are decoded only when they are asked for."""
+    if not isinstance(images, np.ndarray):
+        count, height, width, channels = images.shape
+        raise InputError(
+            "--noise_type=instance needs the training images in memory, where up to 1 GiB of "
+            f"pixels stay. Received: {count:,} of {height} x {width} pixels, "
+            f"{count * height * width * channels / 2**30:.2f} GiB. Give a smaller --image_size, or "
+            "another --noise_type."
+        )
 
 
 def _read_matrix(path, num_classes):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kdmlc_tf.data import noise
+from kdmlc_tf.data.images import FileImages
 from kdmlc_tf.errors import InputError
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -136,6 +137,12 @@ def test_instance_noise_depends_on_the_image(true_labels):
     ]
     # Class-conditional noise would keep these within about 0.06.
     assert np.abs(matrices[0] - matrices[1]).max() > 0.2
+
+
+def test_instance_noise_of_images_in_files_is_refused():
+    images = FileImages(np.array([b"a.png"] * 20_000), root="photos", size=(160, 200))
+    with pytest.raises(InputError, match="20,000 of 160 x 200 pixels, 1.79 GiB.*--image_size"):
+        corrupt(np.zeros(20_000, int), "instance", images=images)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".txt"])

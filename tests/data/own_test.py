@@ -95,6 +95,21 @@ def test_images_that_stay_in_files_give_the_same_batches(photos, cache, monkeypa
         assert one[0].shape[1:] == kept.input_shape
 
 
+def test_instance_noise_of_images_that_stay_in_files_is_refused(photos, cache, monkeypatch):
+    from kdmlc_tf.data import scan
+
+    rows = ["path,label,true_label,split"]
+    for path in sorted(photos.rglob("*.jpg")):
+        split, name, _ = path.relative_to(photos).parts
+        rows.append(f"{path.relative_to(photos)},{name},{name},{split}")
+    (photos / "list.csv").write_text("\n".join(rows))
+    settings = config(f"csv:{photos}/list.csv", noise_type="instance")
+    assert len(prepared.prepare(settings).noise.labels) == 48
+    monkeypatch.setattr(scan, "_IN_MEMORY", 0)
+    with pytest.raises(InputError, match="instance needs the training images in memory.*: 48 of"):
+        prepared.prepare(settings)
+
+
 def test_the_crop_is_random_in_training_and_in_the_middle_else(photos, cache):
     data = prepared.prepare(
         config(f"folder:{photos}", crop_size=10, mean="0,0,0", std="1,1,1", augment="crop")
