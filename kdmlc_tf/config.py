@@ -64,8 +64,9 @@ class Config:
     bad_input: str = _setting(
         "refuse",
         "What to do with examples that cannot be used, e.g. a label outside the classes, NaN, an "
-        "image that cannot be decoded, or with a class of which the clean set has no example: "
-        "refuse the run, or skip them and say so.",
+        "image that cannot be decoded: refuse the run, or skip them and say so. A class of which "
+        "the clean set has no example is refused too; with skip it stays, known from noisy labels "
+        "only, and is named.",
         choices=("refuse", "skip"),
     )
     noise: float = _setting(0.8, "Noise rate ρ; read together with --noise_type.", low=0, high=1)

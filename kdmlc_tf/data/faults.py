@@ -104,7 +104,7 @@ def absent_classes(labels, class_names, policy):
     Args:
       labels: int [c], the clean set's.
       class_names: one name per class.
-      policy: "refuse" or "skip"; "skip" goes on without those classes.
+      policy: "refuse" or "skip"; "skip" goes on, with those classes known from noisy labels only.
 
     Returns:
       A list of names.
@@ -118,7 +118,7 @@ def absent_classes(labels, class_names, policy):
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         raise InputError(
             f"The clean set has no example of class {', '.join(absent[:_NAMED])}{more}, it needs "
-            "one at least. Mend the data, or give --bad_input=skip to go on without."
+            "one at least. Mend the data, or give --bad_input=skip to go on with its noisy labels."
         )
     return absent
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdmlc_tf import training
+from kdmlc_tf import summary, training
 from kdmlc_tf.config import OWN, Config
 from kdmlc_tf.data import own, prepared
 from kdmlc_tf.errors import InputError
@@ -137,12 +137,17 @@ def test_settings_that_do_not_suit_are_refused(photos, cache, settings, sentence
         prepared.prepare(config(f"folder:{photos}", **settings))
 
 
-def test_a_class_without_a_trusted_example_is_refused_or_left_out(photos, cache, write_image):
+def test_a_class_without_a_trusted_example_is_refused_or_stays(photos, cache, write_image):
     write_image("photos/noisy/wasp/1.jpg", 255)
+    write_image("photos/test/wasp/2.jpg", 254)
     with pytest.raises(InputError, match="The clean set has no example of class wasp"):
         prepared.prepare(config(f"folder:{photos}"))
     data = prepared.prepare(config(f"folder:{photos}", bad_input="skip"))
-    assert data.absent_classes == ("wasp",)
+    assert data.absent_classes == ("wasp",) and not data.skipped
+    assert data.source.class_names == (*CLASSES, "wasp")
+    counts = [np.count_nonzero(getattr(data, split)()[1] == 3) for split in SIZES]
+    assert counts == [1, 0, 0, 1]
+    assert "no example in the clean set of class wasp" in summary.left_out(data)
 
 
 @pytest.mark.parametrize("name", ["cat\nor dog", ""])
