@@ -1,5 +1,7 @@
 """The weights that a partial look-ahead goes through: of all layers, the last stage, the head."""
 
+import itertools
+
 import keras
 
 
@@ -16,9 +18,10 @@ def _head(model):
 def _last_stage(model):
     """The weights of the layers from the first one at the last resolution on.
 
-    Without images, those of the last hidden layer with a kernel and of what follows it.
+    Without feature maps, those of the last hidden layer with a kernel and of what follows it.
     """
-    layers = list(_in_order(model))
+    # Images that no weights have met are no feature map: an mlp on images has none.
+    layers = list(itertools.dropwhile(lambda layer: not layer.weights, _in_order(model)))
     sizes = [_size(layer) for layer in layers]
     last = next((size for size in reversed(sizes) if size), None)
     if last:
@@ -44,8 +47,8 @@ def positions(model, part):
       model: functional keras.Model from images [b, h, w, c], or vectors [b, f], to {"logits",
         "features"} (see `as_classifier`).
       part: "all"; "last_stage": the layers from the first one on whose output has the resolution
-        of the last feature map, for vectors from the last hidden layer on; "head": those that
-        make the logits of the features.
+        of the last feature map, without feature maps (mlp) from the last hidden layer on; "head":
+        those that make the logits of the features.
 
     Returns:
       Tuple of ints, rising.

@@ -17,6 +17,7 @@ from kdmlc_tf.networks.classifier import as_classifier
         ("mobile:0.5", (32, 32, 3), 3 + 3 + 3 + 2, 59),
         ("cnn:0.25", (8, 8, 1), 6 + 2, 14),
         ("mlp", (8,), 2 + 2, 6),
+        ("mlp", (8, 8, 1), 2 + 2, 6),
         # The three blocks conv5_x and their shortcut.
         ("applications/ResNet50", (64, 64, 3), 3 * 3 * 4 + 4 + 2, 214),
     ],
@@ -33,6 +34,13 @@ def test_a_model_that_is_nothing_but_a_head():
     linear = as_classifier(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
     for part in ("all", "last_stage", "head"):
         assert parts.positions(linear, part) == (0, 1)
+
+
+def test_images_that_are_only_rescaled_are_no_feature_map():
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(units) for units in (5, 4, 3)]
+    model = as_classifier(keras.Sequential([keras.Input((4, 4, 1)), *layers]))
+    assert parts.positions(model, "last_stage") == (2, 3, 4, 5)
 
 
 def test_a_part_that_cannot_be_told_is_refused():
