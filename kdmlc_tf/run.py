@@ -25,8 +25,9 @@ _NO_WEIGHTS = {"teacher_weights": None, "student_weights": None}
 
 def default_folder(config):
     """The folder of a run that is given none: runs/DATASET-NOISE-METHOD-SEED."""
-    noise = config.noise_type
-    if noise.partition(":")[0] not in ("human", "matrix", "given"):
+    kind, _, argument = config.noise_type.partition(":")
+    noise = f"{kind}-{os.path.basename(argument)}" if argument else kind
+    if kind not in ("human", "matrix", "given"):
         noise = f"{noise}-{config.noise:g}"
     name = f"{config.dataset}-{noise}-{config.method}-seed{config.seed}"
     return pathlib.Path("runs") / re.sub(r"[^\w.-]+", "-", name)

@@ -344,6 +344,8 @@ def test_default_folders_tell_runs_apart():
     assert str(default_folder(digits())) == "runs/digits-uniform-0.3-kdmlc-seed0"
     human = digits(noise_type="human:worse")
     assert str(default_folder(human)) == "runs/digits-human-worse-kdmlc-seed0"
+    matrix = digits(noise_type="matrix:/some/where/m.csv")
+    assert str(default_folder(matrix)) == "runs/digits-matrix-m.csv-kdmlc-seed0"
 
 
 def test_a_student_trained_in_mixed_precision_is_served_in_float32(tmp_path):
