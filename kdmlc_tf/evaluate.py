@@ -22,17 +22,19 @@ def _of_run():
     """Accuracy and loss (cross-entropy, nats) of every classifier of the run on the test set."""
     from kdmlc_tf.data import faults, pipeline, prepared
     from kdmlc_tf.run import Run
+    from kdmlc_tf.serving.evaluation import labels_by_name
 
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
     source = prepared.load_source(cli.placed(run.config))
     policy = cli.FLAGS.bad_input or run.config.bad_input
     source, skipped = faults.usable(source, policy, splits=("test",))
+    data = run.data()
     batches = pipeline.evaluation_batches(
         source.test_images,
-        source.test_labels,
+        labels_by_name(source.test_labels, source.class_names, data["class_names"]),
         batch_size=500,
-        preprocessing=pipeline.Preprocessing.from_dict(run.data()["preprocessing"]),
+        preprocessing=pipeline.Preprocessing.from_dict(data["preprocessing"]),
     )
     scores = method.evaluate(batches, verbose=0, return_dict=True)
     counts = {"examples": len(source.test_labels), "skipped": len(skipped)}
@@ -42,13 +44,15 @@ def _of_run():
 def _of_saved_model():
     """Accuracy of an exported model on the test set, called as a server would."""
     from kdmlc_tf.data import faults, prepared
-    from kdmlc_tf.serving.evaluation import evaluate_saved_model, version_folder
+    from kdmlc_tf.serving import evaluation, saved_model
 
-    version_folder(cli.FLAGS.saved_model)
+    version = evaluation.version_folder(cli.FLAGS.saved_model)
     config = _config(pathlib.Path(cli.FLAGS.saved_model).resolve())
     source = prepared.load_source(config)
     source, skipped = faults.usable(source, cli.FLAGS.bad_input or "refuse", splits=("test",))
-    result = evaluate_saved_model(cli.FLAGS.saved_model, source.test_images, source.test_labels)
+    names = saved_model.read_class_names(version)
+    labels = evaluation.labels_by_name(source.test_labels, source.class_names, names)
+    result = evaluation.evaluate_saved_model(version, source.test_images, labels)
     described = {"saved_model": cli.FLAGS.saved_model, "dataset": config.dataset}
     return {**described, "skipped": len(skipped), **result}
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.serving import saved_model
 
+_NAMED = 5  # classes that a message names
+
 
 def evaluate_saved_model(directory, images, labels, *, batch_size=256) -> dict:
     """Accuracy of a SavedModel written by `export_classifier`, over all and by class.
@@ -42,6 +44,44 @@ def evaluate_saved_model(directory, images, labels, *, batch_size=256) -> dict:
         answer = signature(**{spec.name: tf.constant(batch, spec.dtype)})
         answers.append(answer["class_id"].numpy())
     return _summary(np.concatenate(answers) == labels, labels, class_names)
+
+
+def labels_by_name(labels, label_names, class_names):
+    """The labels of a data set as a model numbers its classes: equal names mean one class.
+
+    Args:
+      labels: int [n], places in `label_names`.
+      label_names: a name per class of the data. Data that bring no names have numbers instead,
+        "0", "1" and so on: their labels are taken as they are.
+      class_names: a name per class of the model.
+
+    Returns:
+      int [n], places in `class_names`.
+
+    Raises:
+      InputError: the data have a class, or a label, that the model does not have.
+
+    >>> labels_by_name(np.array([0, 1, 1]), ("cat", "bee"), ("ant", "bee", "cat"))
+    array([2, 1, 1])
+    """
+    label_names, class_names = tuple(label_names), tuple(class_names)
+    if label_names in (class_names, tuple(map(str, range(len(label_names))))):
+        _check_range(labels, class_names)
+        return labels
+    unknown = [name for name in label_names if name not in class_names]
+    if unknown:
+        raise InputError(
+            f"The classes of the data must be among the model's: {_listed(class_names)}. "
+            f"Received: {_listed(label_names)}; not among them: {_listed(unknown)}. Give the data "
+            "that belong to the model, or name their classes as it does."
+        )
+    return np.array([class_names.index(name) for name in label_names])[labels]
+
+
+def _listed(names):
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def version_folder(directory) -> pathlib.Path:
@@ -85,10 +125,15 @@ def _check_labels(images, labels, class_names):
         raise InputError("There are no examples to evaluate on.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"The labels must be integers, class ids. Received: {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= len(class_names):
+    _check_range(labels, class_names)
+
+
+def _check_range(labels, class_names):
+    """Raises InputError unless all labels are numbers of the model's classes."""
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(class_names)):
         raise InputError(
-            f"The labels must be between 0 and {len(class_names) - 1}, the classes of the exported "
-            f"model. Received: {labels.min()} to {labels.max()}."
+            f"The labels must be between 0 and {len(class_names) - 1}, the classes of the model. "
+            f"Received: {labels.min()} to {labels.max()}."
         )
 
 

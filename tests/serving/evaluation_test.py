@@ -8,7 +8,7 @@ import pytest
 
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.serving import saved_model
-from kdmlc_tf.serving.evaluation import evaluate_saved_model
+from kdmlc_tf.serving.evaluation import evaluate_saved_model, labels_by_name
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,39 @@ def test_no_model_a_damaged_one_and_a_foreign_one(brightest, tmp_path):
     (damaged / "assets" / "class_names.txt").write_text("a\n")
     with pytest.raises(InputError, match="cannot be read"):
         evaluate_saved_model(damaged, pixels(0), [0])
+
+
+@pytest.mark.parametrize(
+    ("label_names", "expected"),
+    [
+        (("ant", "bee", "cat"), [0, 1, 2]),
+        (["ant", "bee", "cat"], [0, 1, 2]),
+        (("cat", "ant", "bee"), [2, 0, 1]),
+        (("0", "1", "2"), [0, 1, 2]),  # the data bring no names
+    ],
+)
+def test_labels_go_by_the_names_of_their_classes(label_names, expected):
+    labels = np.array([0, 1, 2], np.int32)
+    np.testing.assert_array_equal(
+        labels_by_name(labels, label_names, ["ant", "bee", "cat"]), expected
+    )
+
+
+def test_some_of_the_classes_are_enough():
+    names = [str(n) for n in range(10)]
+    np.testing.assert_array_equal(labels_by_name(np.array([1, 0, 1]), ("7", "3"), names), [3, 7, 3])
+
+
+@pytest.mark.parametrize(
+    ("label_names", "message"),
+    [
+        (("bee", "dog"), "model's: ant, bee, cat. Received: bee, dog; not among them: dog. Give"),
+        (("Ant", "Bee", "Cat"), "not among them: Ant, Bee, Cat. Give"),
+        (tuple("abcdefg"), "Received: a, b, c, d, e and 2 more; not among them: a, b"),
+        (("0", "1", "2", "3"), "between 0 and 2, the classes of the model. Received: 0 to 3"),
+    ],
+)
+def test_classes_that_the_model_does_not_have(label_names, message):
+    labels = np.arange(len(label_names))
+    with pytest.raises(InputError, match=message):
+        labels_by_name(labels, label_names, ("ant", "bee", "cat"))
