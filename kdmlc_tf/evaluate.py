@@ -11,11 +11,30 @@ from kdmlc_tf.errors import InputError
 
 def main():
     """Prints the result as JSON."""
-    if (cli.FLAGS.run is None) == (cli.FLAGS.saved_model is None):
-        raise InputError("Give either --run=DIR or --saved_model=DIR.")
+    _check_flags()
     cli.import_tensorflow()
     result = _of_run() if cli.FLAGS.run else _of_saved_model()
     print(json.dumps(result, indent=2))
+
+
+def _check_flags():
+    """Raises InputError for flags that do not go together."""
+    given = cli.FLAGS
+    if (given.run is None) == (given.saved_model is None):
+        raise InputError("Give either --run=DIR or --saved_model=DIR.")
+    for flag in ("dataset", "image_size"):
+        if given.run is not None and given[flag].value is not None:
+            raise InputError(
+                f"--{flag} says nothing about --run, which is judged on its own data set: leave it "
+                "out, or give the run's export as --saved_model=DIR."
+            )
+    if given.saved_model is not None and given.checkpoint is not None:
+        raise InputError(
+            "--checkpoint says nothing about --saved_model, which holds one epoch only: leave it "
+            "out, or give --run=DIR."
+        )
+    if given.image_size is not None and given.dataset is None:
+        raise InputError("--image_size says nothing without --dataset: leave it out, or give both.")
 
 
 def _of_run():
@@ -25,7 +44,7 @@ def _of_run():
     from kdmlc_tf.serving.evaluation import labels_by_name
 
     run = Run(cli.FLAGS.run)
-    method, epoch = run.restored_method(cli.FLAGS.checkpoint)
+    method, epoch = run.restored_method(cli.FLAGS.checkpoint or "selected")
     source = prepared.load_source(cli.placed(run.config))
     policy = cli.FLAGS.bad_input or run.config.bad_input
     source, skipped = faults.usable(source, policy, splits=("test",))
@@ -38,7 +57,8 @@ def _of_run():
     )
     scores = method.evaluate(batches, verbose=0, return_dict=True)
     counts = {"examples": len(source.test_labels), "skipped": len(skipped)}
-    return {"run": str(run.folder), "epoch": epoch, **counts, **scores}
+    described = {"run": str(run.folder), "dataset": run.config.dataset, "epoch": epoch}
+    return {**described, **counts, **scores}
 
 
 def _of_saved_model():
@@ -74,7 +94,9 @@ def console():
     """Entry point of the installed command."""
     flags.DEFINE_string("run", None, "Folder of the run.")
     flags.DEFINE_string("saved_model", None, "An exported model instead of --run.")
-    flags.DEFINE_enum("checkpoint", "selected", ["selected", "last"], "Which epoch of --run.")
+    flags.DEFINE_enum(
+        "checkpoint", None, ["selected", "last"], "Which epoch of --run. Default: selected."
+    )
     flags.DEFINE_string(
         "dataset", None, "Data set for --saved_model. Default: its run's, where it lies in one."
     )

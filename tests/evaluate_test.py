@@ -74,7 +74,9 @@ def test_an_export_is_judged_by_the_names_of_the_classes(folder):
 def test_a_run_is_judged_by_the_names_of_the_classes(folder):
     write(folder / "moved" / "three.npz", "cat", "bee", "ant")
     done = evaluate("--run=mine", "--data_dir=moved", folder=folder)
-    assert json.loads(done.stdout)["student_accuracy"] == 1
+    result = json.loads(done.stdout)
+    assert result["student_accuracy"] == 1
+    assert (result["dataset"], result["examples"]) == ("npz:three.npz", 60)
 
 
 @pytest.mark.parametrize(
