@@ -69,7 +69,8 @@ def _of_saved_model():
     version = evaluation.version_folder(cli.FLAGS.saved_model)
     config = _config(pathlib.Path(cli.FLAGS.saved_model).resolve())
     source = prepared.load_source(config)
-    source, skipped = faults.usable(source, cli.FLAGS.bad_input or "refuse", splits=("test",))
+    policy = cli.FLAGS.bad_input or config.bad_input
+    source, skipped = faults.usable(source, policy, splits=("test",))
     names = saved_model.read_class_names(version)
     labels = evaluation.labels_by_name(source.test_labels, source.class_names, names)
     result = evaluation.evaluate_saved_model(version, source.test_images, labels)
@@ -78,16 +79,36 @@ def _of_saved_model():
 
 
 def _config(folder):
-    """The data set that the flags name, or the one of the run around the export, as a Config."""
+    """The data set that the flags name, or the one of the run around the export, as a Config.
+
+    What it says of bad input is the run's in both cases, the default where there is no run.
+    """
     from kdmlc_tf.config import Config
+
+    run = _run_around(folder)
+    config = run.config if run else Config()
+    if cli.FLAGS.dataset:
+        config = Config(
+            dataset=cli.FLAGS.dataset,
+            image_size=cli.FLAGS.image_size,
+            bad_input=config.bad_input,
+        )
+    elif run is None:
+        raise InputError(
+            f"{folder} does not lie in a run: say what to test on with --dataset=NAME."
+        )
+    return cli.placed(config)
+
+
+def _run_around(folder):
+    """The run that an export's folder lies in, or None."""
     from kdmlc_tf.run import Run
 
-    if cli.FLAGS.dataset:
-        return cli.placed(Config(dataset=cli.FLAGS.dataset, image_size=cli.FLAGS.image_size))
     for parent in folder.parents[:3]:
-        if (parent / "config.json").is_file():
-            return cli.placed(Run(parent).config)
-    raise InputError(f"{folder} does not lie in a run: say what to test on with --dataset=NAME.")
+        # Other programs, too, keep a config.json beside their models.
+        if all((parent / name).is_file() for name in ("config.json", "data.json")):
+            return Run(parent)
+    return None
 
 
 def console():

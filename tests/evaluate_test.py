@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -16,8 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CENTRES = {"ant": (4, 0), "bee": (0, 4), "cat": (-4, -4)}
 
 
-def write(file, *class_names):
-    """A .npz file of points around the centres of some classes."""
+def write(file, *class_names, faulty=0):
+    """A .npz file of points around the centres of some classes; of some the test set has NaN."""
     names = np.repeat(class_names, 60 // len(class_names))
     labels = np.repeat(np.arange(len(class_names)), 60 // len(class_names))
     points = np.array([CENTRES.get(name, (0, 0)) for name in names], np.float32)
@@ -25,6 +26,7 @@ def write(file, *class_names):
     arrays = {"class_names": class_names}
     for split in ("noisy", "clean", "test"):
         arrays |= {f"{split}_features": points, f"{split}_labels": labels}
+    arrays["test_features"] = np.where(np.arange(60)[:, None] < faulty, np.nan, points)
     file.parent.mkdir(exist_ok=True)
     np.savez(file, **arrays)
 
@@ -48,6 +50,7 @@ def folder(tmp_path_factory):
     config = Config(
         dataset="npz:three.npz",
         data_dir=str(folder),
+        bad_input="skip",
         method="ce",
         student="mlp",
         epochs=10,
@@ -88,3 +91,26 @@ def test_other_classes_are_refused_in_a_sentence(folder, flags):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: The classes of the data must be among the model's: ant, ")
     assert "Received: ant, bee, dog; not among them: dog." in done.stderr
+
+
+def test_an_export_takes_bad_input_as_its_run_does(folder):
+    write(folder / "faulty" / "three.npz", "ant", "bee", "cat", faulty=2)
+    export = "--saved_model=mine/export/student"
+    for data in ("--data_dir=faulty", "--dataset=npz:faulty/three.npz"):
+        result = json.loads(evaluate(export, data, folder=folder).stdout)
+        assert (result["skipped"], result["examples"]) == (2, 58)
+    refused = evaluate(export, "--data_dir=faulty", "--bad_input=refuse", folder=folder)
+    assert refused.returncode == 2
+    assert "has 2 examples that cannot be used" in refused.stderr
+
+
+def test_an_export_without_a_run_refuses_bad_input(folder):
+    write(folder / "faulty" / "three.npz", "ant", "bee", "cat", faulty=2)
+    shutil.copytree(folder / "mine" / "export" / "student", folder / "served" / "student")
+    (folder / "served" / "config.json").write_text('{"of": "another program"}')
+    flags = ("--saved_model=served/student", "--dataset=npz:faulty/three.npz")
+    refused = evaluate(*flags, folder=folder)
+    assert refused.returncode == 2
+    assert "has 2 examples that cannot be used" in refused.stderr
+    skipped = evaluate(*flags, "--bad_input=skip", folder=folder)
+    assert json.loads(skipped.stdout)["skipped"] == 2
