@@ -77,6 +77,7 @@ BAYES = {
     "average_decay": 0.9,
     "warmup_epochs": 1,
     "train_on_meta": True,
+    "ensemble_belief": True,
     "corrector_gate": False,
 }
 
