@@ -150,11 +150,6 @@ class Config:
         low=0,
         high=0.9999,
     )
-    ensemble_belief: bool = _setting(
-        False,
-        "Ask the student's average, too, what it believes in: the mean of both networks' "
-        "probabilities (kdmlc).",
-    )
     train_on_meta: bool = _setting(
         True,
         "Train on the meta half of the clean batch, too: it judges the look-ahead all the same "
@@ -228,16 +223,6 @@ class Config:
             raise InputError(
                 "--method=finetune learns from all labels and then from the clean ones: --epochs "
                 f"must be at least 2. Received: {self.epochs}."
-            )
-        if self.ensemble_belief and self.method != "kdmlc":
-            raise InputError(
-                "--ensemble_belief is of kdmlc, where two networks learn at a time. Leave it out "
-                f"with --method={self.method}."
-            )
-        if self.ensemble_belief and not (self.bayes_start or self.average_decay):
-            raise InputError(
-                "--ensemble_belief needs --bayes_start or an --average_decay above 0: without them "
-                "there is no belief."
             )
         self.milestone_epochs()
         self.statistics()

@@ -59,7 +59,6 @@ class Builder:
             temperature=self.config.temperature,
             distillation_weight=self.config.distillation_weight,
             distil_clean=self.config.distil_clean,
-            ensemble_belief=self.config.ensemble_belief,
             **self.correction(),
             **kwargs,
         )

@@ -37,16 +37,3 @@ def test_finetuning_needs_an_epoch_of_each_kind():
 def test_a_rate_is_refused_where_the_noise_has_its_own():
     with pytest.raises(InputError, match="--noise says nothing about --noise_type=given"):
         with_presets(OWN, {"noise": 0.7})
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"method": "offline_kd"}, "Leave it out with --method=offline_kd"),
-        ({"bayes_start": False, "average_decay": 0.0}, "needs --bayes_start or"),
-    ],
-)
-def test_a_belief_of_both_networks_needs_two_that_learn_and_a_belief(settings, message):
-    with pytest.raises(InputError, match=message):
-        Config(ensemble_belief=True, **settings).validate()
-    assert Config(ensemble_belief=True).validate()

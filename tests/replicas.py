@@ -51,7 +51,6 @@ def build(name, **options):
             warmup_steps=4,
             train_on_meta=True,
             distil_clean=False,
-            ensemble_belief=True,
         ),
         "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),

@@ -77,7 +77,6 @@ BAYES = {
     "average_decay": 0.9,
     "warmup_epochs": 1,
     "train_on_meta": True,
-    "ensemble_belief": True,
     "corrector_gate": False,
 }
 

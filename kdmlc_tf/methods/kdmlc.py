@@ -24,13 +24,11 @@ class KDMLC(MLC):
       distillation_weight: κ between 0 and 1.
       distil_clean: whether κ holds for the clean images, too; otherwise they are learned from
         their trusted labels alone.
-      ensemble_belief: whether the belief is the mean of both networks' averaged probabilities, not
-        the teacher's alone; the student then distils from that mean as well.
       **correction: see `MLC`.
 
     Raises:
       ValueError: a number is outside its range, or teacher and student do not agree in their
-        number of classes, or there is no belief for both to make.
+        number of classes.
 
     Source: METHOD.md; doi 10.7544/issn1000-1239.202330382.
     """
@@ -46,7 +44,6 @@ class KDMLC(MLC):
         temperature=4.0,
         distillation_weight=0.5,
         distil_clean=True,
-        ensemble_belief=False,
         name=None,
         **correction,
     ):
@@ -60,15 +57,7 @@ class KDMLC(MLC):
         self.temperature = temperature
         self.distillation_weight = distillation_weight
         self.distil_clean = distil_clean
-        self.ensemble_belief = ensemble_belief
         self.set_correction(**correction)
-        if ensemble_belief and self.belief is None:
-            raise ValueError("`ensemble_belief` needs an average or a residual corrector.")
-
-    def believed(self):
-        """The teacher; with it the student where both are asked."""
-        names = ("teacher", "student") if self.ensemble_belief else ("teacher",)
-        return [self.networks[name] for name in names]
 
     def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `teacher_optimizer` must be an SGD (see `check_looks_ahead`)."""

@@ -57,13 +57,9 @@ class MLC(Method):
         self.train_on_meta = train_on_meta
         self.belief = None
         if average_decay or self.corrector.residual:
-            networks = self.believed()
-            self.belief = Belief(networks, self.num_classes, average_decay, matrix_decay)
+            network = self.networks[self.corrected]
+            self.belief = Belief(network, self.num_classes, average_decay, matrix_decay)
             self.buffers.update(self.belief.buffers())
-
-    def believed(self):
-        """The classifiers whose averages make the belief, the corrected one first."""
-        return [self.networks[self.corrected]]
 
     def compile(self, student_optimizer, corrector_optimizer, **kwargs):
         """Compiles; `student_optimizer` must be an SGD (see `check_looks_ahead`)."""

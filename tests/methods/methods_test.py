@@ -294,21 +294,6 @@ def test_whether_the_meta_batch_is_trained_on(blobs, train_on_meta):
     assert same is not train_on_meta
 
 
-def test_a_belief_of_both_networks_is_the_mean_of_their_probabilities(blobs):
-    method, (noisy, clean, meta) = bayes(ensemble_belief=True), one_batch(blobs)
-    before = [average(noisy["images"])["logits"] for average in method.belief.averages]
-    method.train_step((noisy, clean, meta))
-    after = [average(noisy["images"])["logits"] for average in method.belief.averages]
-    assert len(after) == 2 and not any(map(np.allclose, before, after))
-    found = tf.nn.softmax(method.belief.logits(noisy["images"]))
-    np.testing.assert_allclose(found, sum(map(tf.nn.softmax, after)) / 2, rtol=1e-5)
-    names = ("teacher", "student")
-    kept = sum(len(method.networks[name].variables) for name in names)
-    assert len(method.buffers["average"]) == kept  # all of them are checkpointed
-    with pytest.raises(ValueError, match="`ensemble_belief` needs an average"):
-        kdmlc(ensemble_belief=True)
-
-
 def test_a_warm_up_longer_than_the_teachers_steps_ends_with_them(blobs):
     method = kdmlc_tf.OfflineKD(
         classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=3, warmup_steps=5
