@@ -80,7 +80,7 @@ def test_grey_images_and_a_setting_that_does_not_exist(tmp_path):
         kdmlc_tf.fit(*images, epoch=3)
 
 
-@pytest.mark.parametrize("name, instead", [("image_size", "for files"), ("deterministic", "call")])
+@pytest.mark.parametrize("name, instead", [("image_size", "in files"), ("deterministic", "call")])
 def test_settings_that_would_do_nothing_are_refused(tmp_path, data, name, instead):
     with pytest.raises(kdmlc_tf.InputError, match=f"`fit` does not take {name}: .*{instead}"):
         kdmlc_tf.fit(*data, run=tmp_path / "run", **{name: 17})
