@@ -55,6 +55,46 @@ def make_photos(tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture
+def write_prepared():
+    """Function that writes a prepared set of TensorFlow Datasets, each split in two files."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    def value(content):
+        if isinstance(content, bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+        if isinstance(content, list):
+            return tf.train.Feature(float_list=tf.train.FloatList(value=content))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[content]))
+
+    def write(data_dir, name, features, splits, version="1.0.0"):
+        """The folder of the set; splits: {split: rows of {feature: bytes, floats or int}}."""
+        folder = data_dir / name / version
+        folder.mkdir(parents=True)
+        infos = []
+        for split, rows in splits.items():
+            halves = np.array_split(np.arange(len(rows)), 2)
+            for shard, half in enumerate(halves):
+                path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-00002"
+                with tf.io.TFRecordWriter(str(path)) as writer:
+                    for i in half:
+                        row = {key: value(content) for key, content in rows[i].items()}
+                        example = tf.train.Example(features=tf.train.Features(feature=row))
+                        writer.write(example.SerializeToString())
+            lengths = [len(half) for half in halves]
+            infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
+        tfds.folder_dataset.write_metadata(
+            data_dir=str(folder),
+            features=tfds.features.FeaturesDict(features),
+            split_infos=infos,
+            filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        )
+        return folder
+
+    return write
+
+
 CLOTHES = {"noisy": 140, "clean": 42, "clean_val": 28, "test": 28}
 
 

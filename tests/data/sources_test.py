@@ -38,47 +38,12 @@ def test_an_unknown_name_is_refused_with_the_list():
         sources.load("cifar")
 
 
-def write_prepared(folder, name, version, features, splits):
-    """A prepared TFDS folder; splits: {split: rows of {feature: bytes or int}}."""
-    import tensorflow_datasets as tfds
-
-    folder = folder / name / version
-    folder.mkdir(parents=True)
-    infos = []
-    for split, rows in splits.items():
-        halves = np.array_split(np.arange(len(rows)), 2)
-        for shard, half in enumerate(halves):
-            path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-00002"
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for i in half:
-                    writer.write(record(rows[i]))
-        lengths = [len(half) for half in halves]
-        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(folder),
-        features=tfds.features.FeaturesDict(features),
-        split_infos=infos,
-        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-    )
-    return folder
-
-
-def record(row):
-    feature = {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        if isinstance(value, bytes)
-        else tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        for key, value in row.items()
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-
-
 def image(value, shape):
     return tf.io.encode_png(np.full(shape, value, np.uint8)).numpy()
 
 
 @pytest.fixture
-def human_folder(tmp_path):
+def human_folder(tmp_path, write_prepared):
     """Twelve CIFAR-10N examples, stored out of order; each image's colour is its number."""
     import tensorflow_datasets as tfds
 
@@ -98,7 +63,7 @@ def human_folder(tmp_path):
         }
         for i in np.random.default_rng(0).permutation(12)
     ]
-    write_prepared(tmp_path, "cifar10_n", "1.0.4", features, {"train": rows, "test": rows[:5]})
+    write_prepared(tmp_path, "cifar10_n", features, {"train": rows, "test": rows[:5]}, "1.0.4")
     return tmp_path
 
 
@@ -115,7 +80,7 @@ def test_a_prepared_folder_is_read_in_the_order_of_the_ids(human_folder):
     np.testing.assert_array_equal(source.human_labels["random3"], (np.arange(12) + 5) % 10)
 
 
-def test_a_folder_without_ids_is_read_in_file_order(tmp_path):
+def test_a_folder_without_ids_is_read_in_file_order(tmp_path, write_prepared):
     import tensorflow_datasets as tfds
 
     features = {
@@ -123,14 +88,14 @@ def test_a_folder_without_ids_is_read_in_file_order(tmp_path):
         "label": tfds.features.ClassLabel(num_classes=10),
     }
     rows = [{"image": image(i, (28, 28, 1)), "label": i % 10} for i in range(15)]
-    write_prepared(tmp_path, "mnist", "3.0.1", features, {"train": rows, "test": rows[:3]})
+    write_prepared(tmp_path, "mnist", features, {"train": rows, "test": rows[:3]}, "3.0.1")
     source = sources.load("mnist", data_dir=str(tmp_path))
     np.testing.assert_array_equal(source.train_images[:, 5, 5, 0], np.arange(15))
     assert source.input_shape == (28, 28, 1) and source.human_labels == {}
 
 
-def test_superclasses_come_with_cifar100(tmp_path):
-    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path))
+def test_superclasses_come_with_cifar100(cifar100_folder):
+    source = sources.load("cifar100", data_dir=cifar100_folder())
     np.testing.assert_array_equal(source.superclasses, np.arange(100) // 5)
     assert source.num_classes == 100 and source.unreadable == {"train": {}, "test": {}}
 
@@ -149,37 +114,45 @@ def test_damaged_files_are_refused_and_named(human_folder, damage):
         sources.load("cifar10_n", data_dir=str(human_folder))
 
 
-def cifar100_folder(folder, **changes):
-    """A hundred CIFAR-100 examples, out of order; `changes`: feature -> {number: other value}."""
-    import tensorflow_datasets as tfds
+@pytest.fixture
+def cifar100_folder(tmp_path, write_prepared):
+    """Function that writes a hundred CIFAR-100 examples, out of order, and returns the folder.
 
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=(32, 32, 3)),
-        "label": tfds.features.ClassLabel(num_classes=100),
-        "coarse_label": tfds.features.ClassLabel(num_classes=20),
-    }
-    rows = [
-        {
-            "id": f"train_{i:05d}".encode(),
-            "image": image(i, (32, 32, 3)),
-            "label": i,
-            "coarse_label": i // 5,
+    `changes`: feature -> {number: other value}.
+    """
+
+    def write(**changes):
+        import tensorflow_datasets as tfds
+
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(num_classes=100),
+            "coarse_label": tfds.features.ClassLabel(num_classes=20),
         }
-        for i in range(100)
-    ]
-    for feature, values in changes.items():
-        for i, value in values.items():
-            rows[i][feature] = value
-    rows = [rows[i] for i in np.random.default_rng(1).permutation(100)]
-    write_prepared(folder, "cifar100", "3.0.2", features, {"train": rows, "test": rows[:3]})
-    return str(folder)
+        rows = [
+            {
+                "id": f"train_{i:05d}".encode(),
+                "image": image(i, (32, 32, 3)),
+                "label": i,
+                "coarse_label": i // 5,
+            }
+            for i in range(100)
+        ]
+        for feature, values in changes.items():
+            for i, value in values.items():
+                rows[i][feature] = value
+        rows = [rows[i] for i in np.random.default_rng(1).permutation(100)]
+        write_prepared(tmp_path, "cifar100", features, {"train": rows, "test": rows[:3]}, "3.0.2")
+        return str(tmp_path)
+
+    return write
 
 
-def test_images_that_cannot_be_decoded_are_named_and_the_others_kept(tmp_path):
+def test_images_that_cannot_be_decoded_are_named_and_the_others_kept(cifar100_folder):
     png = image(9, (32, 32, 3))
     bad = {3: b"", 17: b"no image", 40: png[: len(png) // 2], 99: image(9, (1, 1, 3))}
-    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path, image=bad))
+    source = sources.load("cifar100", data_dir=cifar100_folder(image=bad))
     assert source.unreadable["train"] == {
         i: f"image train_{i:05d} cannot be decoded" for i in sorted(bad)
     }
@@ -188,9 +161,9 @@ def test_images_that_cannot_be_decoded_are_named_and_the_others_kept(tmp_path):
     np.testing.assert_array_equal(source.train_labels, np.arange(100))
 
 
-def test_labels_outside_the_classes_stay_outside_and_move_no_superclass(tmp_path):
+def test_labels_outside_the_classes_stay_outside_and_move_no_superclass(cifar100_folder):
     bad = {3: -1, 17: 100, 40: 2**32 + 5}
-    source = sources.load("cifar100", data_dir=cifar100_folder(tmp_path, label=bad))
+    source = sources.load("cifar100", data_dir=cifar100_folder(label=bad))
     np.testing.assert_array_equal(source.train_labels[[3, 17, 40]], [-1, 100, 2**31 - 1])
     assert [fault.index for fault in faults.find(source, splits=("train",))] == [3, 17, 40]
     known = np.setdiff1d(np.arange(100), list(bad))

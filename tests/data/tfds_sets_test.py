@@ -3,48 +3,12 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from kdmlc_tf.config import OWN, Config
 from kdmlc_tf.data import faults, listing, prepared, tfds_sets
 from kdmlc_tf.data.images import RecordImages
 from kdmlc_tf.errors import InputError
-
-
-def value(content):
-    if isinstance(content, bytes):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
-    if isinstance(content, list):
-        return tf.train.Feature(float_list=tf.train.FloatList(value=content))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[content]))
-
-
-def write_prepared(folder, features, splits):
-    """A prepared set "mine", each split in two files; splits: {split: rows of {feature: value}}."""
-    import tensorflow_datasets as tfds
-
-    folder = folder / "mine" / "1.0.0"
-    folder.mkdir(parents=True)
-    infos = []
-    for split, rows in splits.items():
-        halves = np.array_split(np.arange(len(rows)), 2)
-        for shard, half in enumerate(halves):
-            path = folder / f"mine-{split}.tfrecord-{shard:05d}-of-00002"
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for i in half:
-                    row = {key: value(content) for key, content in rows[i].items()}
-                    example = tf.train.Example(features=tf.train.Features(feature=row))
-                    writer.write(example.SerializeToString())
-        lengths = [len(half) for half in halves]
-        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(folder),
-        features=tfds.features.FeaturesDict(features),
-        split_infos=infos,
-        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-    )
-    return folder
 
 
 def jpeg(colour, size):
@@ -76,9 +40,9 @@ OWN_SPLITS = {"noisy": (12, 0), "clean": (6, 50), "test": (5, 100), "rest": (3, 
 
 
 @pytest.fixture
-def own(tmp_path, features, cache):
+def own(tmp_path, features, cache, write_prepared):
     splits = {split: pictures(*rows) for split, rows in OWN_SPLITS.items()}
-    write_prepared(tmp_path, features, splits)
+    write_prepared(tmp_path, "mine", features, splits)
     return str(tmp_path)
 
 
@@ -99,7 +63,7 @@ def test_splits_of_its_own_serve_for_what_they_are_called(own):
 
 @pytest.mark.parametrize("own_splits", [True, False])
 def test_examples_are_called_by_their_ids_where_they_have_some(
-    tmp_path, features, cache, own_splits
+    tmp_path, features, cache, own_splits, write_prepared
 ):
     import tensorflow_datasets as tfds
 
@@ -107,7 +71,7 @@ def test_examples_are_called_by_their_ids_where_they_have_some(
     splits["test"] = pictures(2, 100)
     for split, rows in splits.items():
         rows[:] = [{**row, "id": f"{split}/{i}é.jpg".encode()} for i, row in enumerate(rows)]
-    write_prepared(tmp_path, {**features, "id": tfds.features.Text()}, splits)
+    write_prepared(tmp_path, "mine", {**features, "id": tfds.features.Text()}, splits)
     source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8)
     parts = [("noisy", 4), ("clean", 3)] if own_splits else [("train", 4)]
     expected = [f"{split}/{i}é.jpg".encode() for split, count in parts for i in range(count)]
@@ -135,9 +99,9 @@ def test_large_sets_stay_in_their_records(own, streamed):
     np.testing.assert_allclose(np.asarray(images)[:, 3, 3, 1], data.splits.noisy, atol=1)
 
 
-def test_of_train_and_test_the_clean_set_is_drawn(tmp_path, features, cache):
+def test_of_train_and_test_the_clean_set_is_drawn(tmp_path, features, cache, write_prepared):
     splits = {"train": pictures(30, 0), "test": pictures(6, 90)}
-    write_prepared(tmp_path, features, splits)
+    write_prepared(tmp_path, "mine", features, splits)
     settings = {"batch_size": 6, "clean_batch_size": 6, "clean": 9, "validation": 3}
     config = Config(dataset="tfds:mine", data_dir=str(tmp_path), image_size=8, **settings)
     noisy = {"noisy_key": "web", "noise_type": "given"}
@@ -149,7 +113,7 @@ def test_of_train_and_test_the_clean_set_is_drawn(tmp_path, features, cache):
     assert made.noise.realised_rate < 1.0 and len(made.clean()[1]) == 9
 
 
-def test_vectors_of_numbers(tmp_path):
+def test_vectors_of_numbers(tmp_path, write_prepared):
     import tensorflow_datasets as tfds
 
     features = {
@@ -157,7 +121,7 @@ def test_vectors_of_numbers(tmp_path):
         "label": tfds.features.ClassLabel(num_classes=2),
     }
     rows = [{"x": [float(i), -float(i)], "label": i % 2} for i in range(8)]
-    write_prepared(tmp_path, features, {"noisy": rows, "clean": rows[:4], "test": rows[:2]})
+    write_prepared(tmp_path, "mine", features, {"noisy": rows, "clean": rows[:4], "test": rows[:2]})
     source = tfds_sets.source("mine", data_dir=str(tmp_path))
     assert source.input_shape == (2,) and source.train_images[3].tolist() == [3.0, -3.0]
     assert source.given_labels.tolist() == [0, 1] * 6 and source.class_names == ("0", "1")
@@ -178,22 +142,22 @@ def test_what_is_not_there_is_said(own, arguments, sentence):
         tfds_sets.source(**{"name": "mine", "data_dir": own, **arguments})
 
 
-def test_other_splits_and_damage_are_refused(tmp_path, features, cache):
-    folder = write_prepared(tmp_path, features, {"rest": pictures(6, 0)})
+def test_other_splits_and_damage_are_refused(tmp_path, features, cache, write_prepared):
+    folder = write_prepared(tmp_path, "mine", features, {"rest": pictures(6, 0)})
     with pytest.raises(InputError, match="must have the splits noisy, clean and test.*There: rest"):
         tfds_sets.source("mine", data_dir=str(tmp_path))
     other = tmp_path / "other"
-    folder = write_prepared(other, features, {s: pictures(6, 9) for s in listing.SPLITS})
+    folder = write_prepared(other, "mine", features, {s: pictures(6, 9) for s in listing.SPLITS})
     path = folder / f"mine-{listing.SPLITS[0]}.tfrecord-00001-of-00002"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="00001-of-00002 is damaged"):
         tfds_sets.source("mine", data_dir=str(other))
 
 
-def test_a_picture_that_cannot_be_decoded_is_a_fault(tmp_path, features, cache):
+def test_a_picture_that_cannot_be_decoded_is_a_fault(tmp_path, features, cache, write_prepared):
     splits = {split: pictures(6, 40 * i) for i, split in enumerate(listing.SPLITS)}
     splits["noisy"][2]["picture"] = b"\xff\xd8\xff"
-    write_prepared(tmp_path, features, splits)
+    write_prepared(tmp_path, "mine", features, splits)
     source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8)
     (fault,) = map(str, faults.find(source))
     place = r"the record at byte \d+ of .*mine-noisy.tfrecord-00000-of-00002"
