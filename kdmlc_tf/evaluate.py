@@ -22,7 +22,7 @@ def _check_flags():
     given = cli.FLAGS
     if (given.run is None) == (given.saved_model is None):
         raise InputError("Give either --run=DIR or --saved_model=DIR.")
-    for flag in ("dataset", "image_size"):
+    for flag in ("dataset", "image_size", "label_key"):
         if given.run is not None and given[flag].value is not None:
             raise InputError(
                 f"--{flag} says nothing about --run, which is judged on its own data set: leave it "
@@ -35,6 +35,10 @@ def _check_flags():
         )
     if given.image_size is not None and given.dataset is None:
         raise InputError("--image_size says nothing without --dataset: leave it out, or give both.")
+    if given.label_key is not None and not (given.dataset or "").startswith("tfds:"):
+        raise InputError(
+            "--label_key says nothing without --dataset=tfds:NAME: leave it out, or give both."
+        )
 
 
 def _of_run():
@@ -91,6 +95,7 @@ def _config(folder):
         config = Config(
             dataset=cli.FLAGS.dataset,
             image_size=cli.FLAGS.image_size,
+            label_key=cli.FLAGS.label_key or Config.label_key,
             bad_input=config.bad_input,
         )
     elif run is None:
@@ -123,6 +128,9 @@ def console():
     )
     flags.DEFINE_string("data_dir", None, "Folder with prepared TensorFlow Datasets.")
     flags.DEFINE_integer("image_size", None, "With --dataset: as in training.")
+    flags.DEFINE_string(
+        "label_key", None, "With --dataset=tfds:NAME: the feature with the label. Default: label."
+    )
     flags.DEFINE_enum(
         "bad_input",
         None,

@@ -114,3 +114,28 @@ def test_an_export_without_a_run_refuses_bad_input(folder):
     assert "has 2 examples that cannot be used" in refused.stderr
     skipped = evaluate(*flags, "--bad_input=skip", folder=folder)
     assert json.loads(skipped.stdout)["skipped"] == 2
+
+
+def test_the_label_of_a_tensorflow_data_set_is_named(folder, write_prepared):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "place": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        "kind": tfds.features.ClassLabel(names=["bee", "ant"]),
+    }
+    places = [[*map(float, CENTRES[name])] for name in ("bee", "ant")] * 4
+    rows = [{"place": place, "kind": i % 2} for i, place in enumerate(places)]
+    write_prepared(folder / "tfds", "insects", features, {"train": rows, "test": rows[:6]})
+    flags = ["--saved_model=mine/export/student", "--dataset=tfds:insects", "--data_dir=tfds"]
+    done = evaluate(*flags, "--label_key=kind", folder=folder)
+    result = json.loads(done.stdout)
+    assert (result["accuracy"], result["examples"]) == (1, 6)
+    without = evaluate(*flags, folder=folder)
+    assert "no feature 'label'" in without.stderr and "among kind, place" in without.stderr
+
+
+def test_a_label_key_without_its_data_set_is_refused(folder):
+    flags = ("--saved_model=mine/export/student", "--label_key=kind", "--dataset=npz:three.npz")
+    refused = evaluate(*flags, folder=folder)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --label_key says nothing without --dataset=tfds:NAME")
