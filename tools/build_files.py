@@ -23,16 +23,24 @@ PROGRAMS = {  # of each folder, by the name behind "kdmlc-": its file
     PACKAGE / "audit": {"audit": "__main__"},
 }
 # These read the whole repository, which Bazel does not show to a test: pytest alone runs them.
-OUTSIDE_BAZEL = {"build_test", "readme_test", "tools/benchmark_test", "tools/measure_audit_test"}
+OUTSIDE_BAZEL = {
+    *("build_test", "readme_test", "results_test"),
+    *("tools/benchmark_test", "tools/measure_audit_test"),
+}
 DATA = {
     "cli_test": ["//:flags"],
     "data/clothing1m/flags_test": ["//:flags"],
     "distribution_test": ["replicas.py"],
     "multi_worker_test": ["worker.py"],
     "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
+    "tools/measured_test": ["//tools:measured.py"],
     "tools/noise_matrices_test": ["//tools:noise_matrices.py"],
-    "tools/plot_track_test": ["//tools:plot_track.py", "//tools:reproduce.py"],
-    "tools/reproduce_test": ["//:flags", "//tools:noise_matrices.py", "//tools:reproduce.py"],
+    "tools/plot_track_test": [
+        *("//tools:measured.py", "//tools:plot_track.py", "//tools:reproduce.py"),
+    ],
+    "tools/reproduce_test": [
+        *("//:flags", "//tools:measured.py", "//tools:noise_matrices.py", "//tools:reproduce.py"),
+    ],
     "tools/serve_client_test": ["//tools:serve_client.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],
 }

@@ -92,7 +92,8 @@ def curves(cells):
     axes = figure.subplots(height, 2).flat
     for ax, (cell, methods) in zip(axes, drawn.items(), strict=False):
         for row, method in methods.items():
-            _draw_curve(ax, row, 100 * np.array(method["curves"]))
+            curves_of_seeds = [run["curve"] for run in method["runs"].values()]
+            _draw_curve(ax, row, 100 * np.array(curves_of_seeds))
         ax.set(title=cell, xlabel="epoch", ylabel="student's test accuracy (%)")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)

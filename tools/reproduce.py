@@ -13,25 +13,26 @@ README.md quotes: mean ± standard deviation over seeds, last epoch and selected
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
 in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
 other than the compared ones (CELLS) serve the plot of accuracy against noise rate and the transfer
-to Fashion-MNIST, and run only when --cells names them. The result holds whatever is finished in any
-cell, of this call and of earlier ones in the same --runs, and the noise matrix that the row kdmlc
-estimated. tools/plot_track.py draws it. Rows are tuned by their accuracy on the validation set,
-whose labels are noisy: the column of that name.
+to Fashion-MNIST, and run only when --cells names them. Rows are tuned by their accuracy on the
+validation set, whose labels are noisy: the column of that name.
+
+The result holds whatever is finished in any cell, of this call and of earlier ones in the same
+--runs, and the noise matrix that the row kdmlc estimated. What results/track.json holds of other
+runs stays in it, so that several machines and days can fill it: each run there says when and where
+it was made. --missing leaves out what it holds. tools/plot_track.py draws it.
 """
 
 import argparse
-import csv
-import datetime
 import json
 import pathlib
-import platform
 import shlex
-import statistics
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from tools import measured  # noqa: E402
 
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
@@ -54,15 +55,16 @@ ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.item
 def main():
     """Runs what is missing, then writes and prints the result."""
     arguments = _arguments()
+    path = pathlib.Path(arguments.results) / f"{arguments.experiment}.json"
     if arguments.experiment == "track":
-        result, shown = track(arguments)
+        result = track(arguments, measured.read(path))
+        tables = tables_of(result)
     else:
         result = compare(arguments)
-        shown = table(result)
-    path = pathlib.Path(arguments.results) / f"{arguments.experiment}.json"
+        tables = [measured.table({arguments.experiment: result})]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(shown)
+    print("\n\n".join(tables))
 
 
 def compare(arguments):
@@ -71,67 +73,78 @@ def compare(arguments):
     if not flagfile.is_file():
         names = ", ".join(sorted(path.stem for path in flagfile.parent.glob("*.flags")))
         sys.exit(f"error: no experiment {arguments.experiment!r}; there are: {names}, track.")
-    reports = {}
+    found = {}
     for seed in range(arguments.seeds):
         for method in arguments.methods.split(","):
             name, *flags = shlex.split(method)
             folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
             folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
             run(arguments, flagfile, [f"--method={name}", *flags], seed, folder)
-            reports.setdefault(method, []).append(report_of(folder))
+            found.setdefault(method, {})[seed] = measured.of_run(folder)
     command = f"python tools/reproduce.py {arguments.experiment} --seeds={arguments.seeds}"
-    first = next(iter(reports.values()))
     return {
         "command": f"{command} --methods={shlex.quote(arguments.methods)} --data_dir=DIR",
-        **circumstances(first[0]),
-        "realised_noise_rate": noise_rates(first),
-        "methods": {method: _method(group) for method, group in reports.items()},
+        "methods": {method: measured.summary(runs) for method, runs in found.items()},
     }
 
 
-def track(arguments):
-    """(result, tables) of the track, cell by cell and row by row; seeds come first."""
+def track(arguments, stored):
+    """The track's result: what is finished in --runs, and what `stored`, the result so far, has."""
+    shared = common_settings()
+    if stored and stored["settings"] != shared:
+        sys.exit(
+            f"error: {arguments.results} holds a track.json of other settings than "
+            f"{COMMON.relative_to(ROOT)}: move it away."
+        )
+    known = stored["cells"] if stored else {}
+    run_track(arguments, known)
+    cells = {}
+    for cell in cell_files():
+        before = known.get(cell, {"methods": {}})
+        folders = finished(arguments, cell)
+        rows = measured.merged(before["methods"], folders, list(ROWS))
+        if rows:
+            matrix = noise_matrix(folders.get("kdmlc", {}), before.get("noise_matrix"))
+            cells[cell] = {**({"noise_matrix": matrix} if matrix else {}), "methods": rows}
+    if not cells:
+        sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
+    return {"command": track_command(cells), "settings": shared, "cells": cells}
+
+
+def tables_of(result):
+    """The track's tables: that of README.md, the student's accuracy alone, and that of all figures.
+
+    The first has the cells that are compared and those of Fashion-MNIST.
+    """
+    cells = result["cells"]
+    names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
+    compared = {name: cells[name] for name in names if name in cells}
+    rows = [row for row in ROWS if not row.startswith("mlc_teacher")]
+    return [*([measured.overview(compared, rows)] if compared else []), measured.table(cells)]
+
+
+def run_track(arguments, known):
+    """Runs the track, cell by cell and row by row; seeds come first."""
     cells = chosen("cell", arguments.cells, cell_files())
     rows = chosen("row", arguments.rows, ROWS)
-    known = [*ROWS, *(row for row in rows if row not in ROWS)]
     for seed in range(0 if arguments.tabulate else arguments.seeds):
         for cell in cells:
             for row in rows:
+                if arguments.missing and measured.holds(known, cell, row, seed):
+                    continue
                 folder = folder_of(arguments, cell, row, seed)
                 flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
                 run(arguments, COMMON, flags, seed, folder)
-    folders = {cell: finished(arguments, cell, known) for cell in cell_files()}
-    folders = {cell: runs for cell, runs in folders.items() if runs}
-    if not folders:
-        sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
-    found = {
-        cell: {row: [report_of(folder) for folder in seeds.values()] for row, seeds in runs.items()}
-        for cell, runs in folders.items()
-    }
-    first = next(iter(next(iter(found.values())).values()))
-    result = {
-        "command": track_command(found),
-        **circumstances(first[0]),
-        "cells": {
-            cell: {
-                "realised_noise_rate": noise_rates(max(reports.values(), key=len)),
-                **noise_matrix(folders[cell].get("kdmlc", {})),
-                "methods": {row: _method(group) for row, group in reports.items()},
-            }
-            for cell, reports in found.items()
-        },
-    }
-    tables = [f"{cell}\n\n{table(values)}" for cell, values in result["cells"].items()]
-    return result, "\n\n".join(tables)
 
 
-def track_command(found):
-    """The command that makes the runs found, dict cell -> row -> reports, or more than those."""
-    rows = dict.fromkeys(row for reports in found.values() for row in reports)
-    seeds = max(len(group) for reports in found.values() for group in reports.values())
+def track_command(cells):
+    """The command that makes the runs of a result's cells, or more than those."""
+    rows = dict.fromkeys(row for cell in cells.values() for row in cell["methods"])
+    methods = [method for cell in cells.values() for method in cell["methods"].values()]
+    seeds = 1 + max(int(seed) for method in methods for seed in method["runs"])
     return (
         f"python tools/reproduce.py track --data_dir=DIR --seeds={seeds} "
-        f"--cells={','.join(found)} --rows={shlex.quote(','.join(rows))}"
+        f"--cells={','.join(cells)} --rows={shlex.quote(','.join(rows))}"
     )
 
 
@@ -162,29 +175,22 @@ def folder_of(arguments, cell, row, seed):
     return pathlib.Path(arguments.runs) / "track" / cell / f"{name}-{seed}"
 
 
-def finished(arguments, cell, rows):
+def finished(arguments, cell):
     """The folders of a cell's finished runs, dict row -> dict seed -> folder, by rising seed."""
+    rows = [*ROWS, *(row for row in chosen("row", arguments.rows, ROWS) if row not in ROWS)]
     found = {}
     for row in rows:
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
-            if is_finished(folder) and is_of_track(folder, row):
+            if measured.is_finished(folder) and is_of_track(folder, row):
                 found.setdefault(row, {})[seed] = folder
     return found
-
-
-def is_finished(folder):
-    """Whether a folder holds a finished run."""
-    report = folder / "report.json"
-    return report.is_file() and json.loads(report.read_text("utf-8"))["status"] == "finished"
 
 
 def is_of_track(folder, row):
     """Whether a run has the settings that the track's rows share; if not, that is said."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    shared = settings(
-        line for line in COMMON.read_text("utf-8").splitlines() if line.startswith("--")
-    )
+    shared = common_settings()
     set_here = shared | settings(row_flags(row))
     wanted = {name: set_here[name] for name in shared}
     others = [
@@ -195,26 +201,33 @@ def is_of_track(folder, row):
     return not others
 
 
+def common_settings():
+    """The settings that the track's rows share, dict name -> text."""
+    lines = COMMON.read_text(encoding="utf-8").splitlines()
+    return settings(line for line in lines if line.startswith("--"))
+
+
 def settings(flags):
     """Dict name -> text of flags --name=value."""
     return dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
 
 
-def noise_matrix(folders):
-    """{"noise_matrix": the true and the estimated one of a cell}, of kdmlc's first finished seed.
+def noise_matrix(folders, before):
+    """The true and the estimated noise matrix of a cell, of kdmlc's first seed.
 
-    Empty where no such run is finished, or it has none (`noise_matrices.of_run`).
+    None where no such run is finished, or it has none (`noise_matrices.of_run`).
 
     Args:
       folders: of the finished runs, dict seed -> folder.
+      before: what the result has so far, or None.
     """
-    if not folders:
-        return {}
+    if not folders or (before and before["seed"] < min(folders)):
+        return before
     from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
-    seed, folder = next(iter(folders.items()))
-    matrices = noise_matrices.of_run(folder)
-    return {"noise_matrix": {"seed": seed, **matrices}} if matrices else {}
+    seed = min(folders)
+    matrices = noise_matrices.of_run(folders[seed])
+    return {"seed": seed, **matrices} if matrices else before
 
 
 def _arguments():
@@ -236,6 +249,9 @@ def _arguments():
     parser.add_argument(
         "--tabulate", action="store_true", help="of the track: run nothing, show what is finished"
     )
+    parser.add_argument(
+        "--missing", action="store_true", help="of the track: run only what the result lacks"
+    )
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
     arguments = parser.parse_args()
@@ -255,81 +271,6 @@ def run(arguments, flagfile, flags, seed, folder):
     status = subprocess.run(command, check=False, cwd=ROOT).returncode
     if status:
         sys.exit(f"error: the run in {folder} ended with status {status}; see above.")
-
-
-def report_of(folder):
-    """A run's report, with its curves: the student's accuracies in each epoch that it learned in.
-
-    Where another network is trained before it (glc, offline_kd), that one's epochs are left out.
-    """
-    epochs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["epochs"]
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    with open(folder / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[-epochs:]
-    names = ("test_student_accuracy", "val_student_accuracy")
-    return {**report, "curves": {name: [float(row[name]) for row in rows] for name in names}}
-
-
-def circumstances(report):
-    """When and where: date, machine, versions."""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "machine": {**report["machine"], "system": platform.platform()},
-        "versions": report["versions"],
-    }
-
-
-def noise_rates(reports):
-    """Of each seed the share of wrong labels in the noisy set."""
-    return [report["data"]["noise"]["realised_rate"] for report in reports]
-
-
-def _method(reports):
-    values = {}
-    for epoch in ("last", "selected"):
-        for network in ("student", "teacher"):
-            name = f"test_{network}_accuracy"
-            if name in reports[0]["results"][epoch]:
-                values[f"{epoch}_{name}"] = _spread([r["results"][epoch][name] for r in reports])
-    name = "val_student_accuracy"
-    values[f"last_{name}"] = _spread([r["results"]["last"][name] for r in reports])
-    return {
-        "parameters": reports[0]["parameters"],
-        "minutes": _spread([r["seconds"] / 60 for r in reports]),
-        **values,
-        "curves": [r["curves"]["test_student_accuracy"] for r in reports],
-    }
-
-
-def _spread(values):
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values), "std": deviation, "seeds": values}
-
-
-def table(result):
-    """The result as a Markdown table: accuracies in percent, on the test set but for one column."""
-    columns = {
-        "student, last epoch": "last_test_student_accuracy",
-        "student, selected": "selected_test_student_accuracy",
-        "teacher, last epoch": "last_test_teacher_accuracy",
-        "validation (noisy)": "last_val_student_accuracy",
-    }
-    lines = [
-        f"| method | {' | '.join(columns)} | minutes | seeds |",
-        "| --- " * (len(columns) + 3) + "|",
-    ]
-    for method, row in result["methods"].items():
-        cells = [_percent(row.get(name)) for name in columns.values()]
-        minutes, seeds = row["minutes"]["mean"], len(row["minutes"]["seeds"])
-        lines.append(f"| {method} | {' | '.join(cells)} | {minutes:.1f} | {seeds} |")
-    return "\n".join(lines)
-
-
-def _percent(spread):
-    if spread is None:
-        return "–"
-    deviation = "" if spread["std"] is None else f" ± {100 * spread['std']:.1f}"
-    return f"{100 * spread['mean']:.1f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ def method(*curves):
     """A row's part of the result: the student's accuracies [seeds, epochs]."""
     last = [curve[-1] for curve in curves]
     deviation = float(np.std(last, ddof=1)) if len(last) > 1 else None
-    spread = {"mean": float(np.mean(last)), "std": deviation, "seeds": last}
-    return {"curves": curves, "last_test_student_accuracy": spread}
+    spread = {"mean": float(np.mean(last)), "std": deviation}
+    runs = {str(seed): {"curve": curve} for seed, curve in enumerate(curves)}
+    return {"runs": runs, "last_test_student_accuracy": spread}
 
 
 def cell(**methods):

@@ -101,6 +101,7 @@ def write(folder, method, seed, status="finished", **config):
     result = {"epoch": 2, "test_student_accuracy": accuracy, "val_student_accuracy": 0.2}
     report = {
         "status": status,
+        "started": "2026-11-24T21:05:00",
         "seconds": 90,
         "parameters": {"student": 7},
         "versions": {},
@@ -137,7 +138,9 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
     ]
     assert trained[1]["temperature"] == "4"
     assert trained[0]["flagfile"].endswith("flags/track/uniform80.flags")
-    assert "| ce | 55.0 ± 7.1 | 55.0 ± 7.1 | – | 20.0 ± 0.0 | 1.5 | 2 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| uniform80 | ce | 55.0 ± 7.1 | 55.0 ± 7.1 | – | 20.0 ± 0.0 | 1.5 | 2 |" in printed
+    assert "| method | uniform80 |\n| --- | --- |\n| ce | **55.0 ± 7.1 (2)** |\n\n" in printed
     reproduce(monkeypatch, tmp_path, "track", "--cells=human_worse", "--rows=ce", "--seeds=1")
     reproduce(monkeypatch, tmp_path, *part)
     assert all(command["resume"] for command in trained[5:])
@@ -146,8 +149,13 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
     assert list(result["cells"]) == ["human_worse", "uniform80"]
     methods = result["cells"]["uniform80"]["methods"]
     assert list(methods) == ["ce", "kdmlc --temperature=4"]
-    assert methods["ce"]["last_test_student_accuracy"]["seeds"] == [0.5, 0.6]
-    assert methods["ce"]["curves"] == [[0.1, 0.3], [0.1, 0.3]]
+    assert methods["ce"]["last_test_student_accuracy"]["mean"] == pytest.approx(0.55)
+    runs = methods["ce"]["runs"]
+    assert {seed: run["last_test_student_accuracy"] for seed, run in runs.items()} == {
+        "0": 0.5,
+        "1": 0.6,
+    }
+    assert runs["1"]["curve"] == [0.1, 0.3] and runs["1"]["date"] == "2026-11-24"
 
 
 def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, capsys, trained):
@@ -155,7 +163,7 @@ def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, caps
         reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     write(tmp_path / "runs" / "track" / "flip40" / "glc-1", "glc", 1)
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
-    assert "flip40\n\n| method" in capsys.readouterr().out
+    assert "| flip40 | glc | 20.0 |" in capsys.readouterr().out
     assert not trained
 
 
@@ -170,7 +178,7 @@ def test_unfinished_runs_and_those_of_other_settings_are_left_out(
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     methods = result["cells"]["flip40"]["methods"]
-    assert {row: len(method["curves"]) for row, method in methods.items()} == {
+    assert {row: len(method["runs"]) for row, method in methods.items()} == {
         "ce": 1,
         "mlc_teacher": 1,
     }
@@ -178,9 +186,45 @@ def test_unfinished_runs_and_those_of_other_settings_are_left_out(
     assert result["command"].endswith("--seeds=1 --cells=flip40 --rows=ce,mlc_teacher")
 
 
-def test_a_curve_is_of_the_epochs_in_which_the_student_learns(tmp_path):
-    write(tmp_path, "glc", 0, epochs=1)  # of two: the first was its estimator's
-    assert tool.report_of(tmp_path)["curves"]["test_student_accuracy"] == [0.3]
+def test_other_machines_results_stay_and_the_like_are_replaced(
+    monkeypatch, tmp_path, capsys, trained
+):
+    part = ("track", "--cells=flip40", "--seeds=2")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc --temperature=4,glc")
+    (tmp_path / "runs").rename(tmp_path / "another machine's")
+    write(tmp_path / "runs" / "track" / "flip40" / "glc-1", "ce", 4)  # what is measured this time
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate", "--rows=mlc")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    methods = result["cells"]["flip40"]["methods"]
+    assert list(methods) == ["glc", "kdmlc --temperature=4"]
+    seeds = [run["last_test_student_accuracy"] for run in methods["glc"]["runs"].values()]
+    assert seeds == [0.1, 0.9] and methods["glc"]["last_test_student_accuracy"]["mean"] == 0.5
+    assert "| flip40 | glc | 50.0 ± 56.6 |" in capsys.readouterr().out
+    assert result["command"].endswith("--cells=flip40 --rows='glc,kdmlc --temperature=4'")
+
+
+def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
+    part = ("track", "--cells=flip40,uniform80", "--missing")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=ce", "--seeds=1")
+    (tmp_path / "runs").rename(tmp_path / "another machine's")
+    del trained[:]
+    reproduce(monkeypatch, tmp_path, *part, "--rows=ce,mlc", "--seeds=2")
+    runs = [pathlib.Path(command["run"]) for command in trained]
+    assert [f"{run.parent.name}/{run.name}" for run in runs] == [
+        *("flip40/mlc-0", "uniform80/mlc-0"),
+        *("flip40/ce-1", "flip40/mlc-1", "uniform80/ce-1", "uniform80/mlc-1"),
+    ]
+
+
+def test_a_result_of_other_settings_is_not_added_to(monkeypatch, tmp_path, trained):
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=1")
+    path = tmp_path / "results" / "track.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "settings": {**result["settings"], "clean": "500"}}))
+    before = path.read_text()
+    with pytest.raises(SystemExit, match="other settings than .*common.flags: move it away"):
+        reproduce(monkeypatch, tmp_path, "track", "--rows=mlc", "--seeds=1")
+    assert path.read_text() == before and len(trained) == 1
 
 
 def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, trained):
@@ -210,15 +254,18 @@ def test_kdmlcs_noise_matrix_is_in_the_result(monkeypatch, tmp_path, trained):
     assert entry == {"seed": 1, "true": [[1.0]], "estimated": [[0.9]]}
     assert set(cells) == {"flip40", "uniform40", "uniform80"}
     assert not any("noise_matrix" in cell for cell in cells.values())
+    (runs / "flip40" / "kdmlc-1").rename(tmp_path / "another machine's")
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate", rows)
+    cells = json.loads((tmp_path / "results" / "track.json").read_text())["cells"]
+    assert cells["flip40"]["noise_matrix"] == entry  # seed 2's does not take its place
 
 
 def test_one_experiment_is_compared_by_its_methods(monkeypatch, tmp_path, capsys, trained):
     arguments = ("digits_uniform80", "--methods=ce,kdmlc --corrector_gate", "--seeds=1")
     reproduce(monkeypatch, tmp_path, *arguments)
     assert "corrector_gate" in trained[1]
-    assert (
-        "| kdmlc --corrector_gate | 60.0 | 60.0 | – | 20.0 | 1.5 | 1 |" in capsys.readouterr().out
-    )
+    line = "| digits_uniform80 | kdmlc --corrector_gate | 60.0 | 60.0 | – | 20.0 | 1.5 | 1 |"
+    assert line in capsys.readouterr().out
     assert (tmp_path / "results" / "digits_uniform80.json").is_file()
 
 

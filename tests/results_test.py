@@ -1,0 +1,31 @@
+"""What the documents say of the track is what results/track.json holds."""
+
+import json
+import pathlib
+
+import pytest
+
+from tools import measured, reproduce
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def result():
+    return measured.read(ROOT / "results" / "track.json")
+
+
+def test_the_tracks_result_is_of_its_settings_and_sums_up_its_runs(result):
+    assert result["settings"] == reproduce.common_settings()
+    assert set(result["cells"]) <= set(reproduce.cell_files())
+    for cell in result["cells"].values():
+        for row, method in cell["methods"].items():
+            assert method == json.loads(json.dumps(measured.summary(method["runs"]))), row
+
+
+@pytest.mark.parametrize("place, document", [(0, "README.md"), (1, "docs/ABLATIONS.md")])
+def test_the_tracks_tables_stand_in_the_documents(result, place, document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert reproduce.tables_of(result)[place] in text, (
+        f"{document}: put in what `python tools/reproduce.py track --tabulate` prints"
+    )
