@@ -43,6 +43,7 @@ def make_report(run, method, *, status, started):
         },
         "machine": {
             "processor": platform.processor() or platform.machine(),
+            "system": platform.platform(),
             "cores": os.cpu_count(),
             "accelerators": [device.name for device in tf.config.list_physical_devices("GPU")],
         },

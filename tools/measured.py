@@ -2,16 +2,16 @@
 
 import csv
 import json
-import platform
 import statistics
 
-_ACCURACIES = {  # of a report's "results"; chosen on the test set is none
+_ACCURACIES = {  # of a report's "results"; none is chosen on the test set
     "last_test_student_accuracy": ("last", "test_student_accuracy"),
     "last_test_teacher_accuracy": ("last", "test_teacher_accuracy"),
     "last_val_student_accuracy": ("last", "val_student_accuracy"),
     "selected_test_student_accuracy": ("selected", "test_student_accuracy"),
     "selected_test_teacher_accuracy": ("selected", "test_teacher_accuracy"),
 }
+_OF_A_RUN = ("seed", "data_dir")  # settings in which the runs of a row differ
 _COLUMNS = {
     "student, last epoch": "last_test_student_accuracy",
     "student, selected": "selected_test_student_accuracy",
@@ -25,6 +25,14 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def write(path, result):
+    """Writes a result; the file is the old one or the new one, never a part."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
 def is_finished(folder):
     """Whether a folder holds a finished run."""
     report = read(folder / "report.json")
@@ -35,19 +43,20 @@ def of_run(folder):
     """What a finished run measured, JSON-ready.
 
     Returns:
-      Dict with "date", "machine", "versions", "minutes", "parameters" of each network,
-      "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names), and
-      "curve": the student's test accuracy in each epoch that it learned in. Where another network
-      is trained before it (glc, offline_kd), that one's epochs are left out.
+      Dict with "started", "machine", "versions", "minutes", "parameters" of each network,
+      "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names),
+      "curve": the student's test accuracy in each epoch that it learned in, and "config": the
+      settings but for the seed and the data's place. Where another network is trained before the
+      student (glc, offline_kd), that one's epochs are not in the curve.
     """
     report = read(folder / "report.json")
-    epochs = read(folder / "config.json")["epochs"]
+    config = read(folder / "config.json")
     with open(folder / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[-epochs:]
+        rows = list(csv.DictReader(file))[-config["epochs"] :]
     results = report["results"]
     return {
-        "date": report["started"][:10],
-        "machine": {**report["machine"], "system": platform.platform()},
+        "started": report["started"],
+        "machine": report["machine"],
         "versions": report["versions"],
         "minutes": report["seconds"] / 60,
         "parameters": report["parameters"],
@@ -58,44 +67,73 @@ def of_run(folder):
             if name in results[epoch]
         },
         "curve": [float(row["test_student_accuracy"]) for row in rows],
+        "config": {name: value for name, value in config.items() if name not in _OF_A_RUN},
     }
 
 
 def summary(runs):
-    """A row of a result: of each figure mean and deviation over seeds, and the runs themselves.
+    """A row of a result: of each figure mean and deviation over seeds, settings, the runs.
 
     Args:
-      runs: dict seed -> what `of_run` returns.
+      runs: dict seed -> what `of_run` returns, all with the same "config".
     """
-    first = next(iter(runs.values()))
-    names = ["minutes", *(name for name in _ACCURACIES if name in first)]
-    spreads = {name: _spread([run[name] for run in runs.values()]) for name in names}
-    return {**spreads, "runs": {str(seed): runs[seed] for seed in sorted(runs, key=int)}}
+    runs = {str(seed): dict(runs[seed]) for seed in sorted(runs, key=int)}
+    config = [run.pop("config") for run in runs.values()][0]
+    figures = [
+        name for name in ("minutes", *_ACCURACIES) if all(name in run for run in runs.values())
+    ]
+    spreads = {name: _spread([run[name] for run in runs.values()]) for name in figures}
+    return {**spreads, "config": config, "runs": runs}
 
 
-def merged(before, folders, order):
-    """The rows of a cell, from a result and from finished runs, which replace their like there.
+def runs_of(part, row):
+    """The runs of a row of a result's cell, dict seed (text) -> as of `of_run`; it may lack both.
 
     Args:
-      before: the result's rows, dict row -> what `summary` returns.
+      part: with "methods", or empty, or None.
+      row: its name.
+    """
+    method = (part or {}).get("methods", {}).get(row)
+    if method is None:
+        return {}
+    return {seed: {**run, "config": method["config"]} for seed, run in method["runs"].items()}
+
+
+def merged(part, folders, order):
+    """The rows of a cell: those of a result so far, and those of finished runs.
+
+    Of two runs of a seed the later counts, of a row those with the settings of its latest run; the
+    others are named.
+
+    Args:
+      part: the result's cell, see `runs_of`.
       folders: of the finished runs, dict row -> dict seed -> folder.
       order: the rows that come first.
     """
-    rows = dict.fromkeys([*order, *before, *folders])
-    found = {
-        row: {
-            **before.get(row, {"runs": {}})["runs"],
-            **{str(seed): of_run(folder) for seed, folder in folders.get(row, {}).items()},
-        }
-        for row in rows
-    }
-    return {row: summary(runs) for row, runs in found.items() if runs}
+    found = {}
+    for row in dict.fromkeys([*order, *part.get("methods", {}), *folders]):
+        runs = runs_of(part, row)
+        for seed, folder in folders.get(row, {}).items():
+            run = of_run(folder)
+            if str(seed) not in runs or run["started"] >= runs[str(seed)]["started"]:
+                runs[str(seed)] = run
+        if runs:
+            found[row] = summary(_alike(row, runs))
+    return found
 
 
-def holds(cells, cell, row, seed):
-    """Whether a result's cells hold a run."""
-    method = cells.get(cell, {"methods": {}})["methods"].get(row, {"runs": {}})
-    return str(seed) in method["runs"]
+def _alike(row, runs):
+    """Of a row's runs those with the settings of the latest; what the others had is said."""
+    config = max(runs.values(), key=lambda run: run["started"])["config"]
+    for seed, run in runs.items():
+        changed = [
+            f"{name}={run['config'].get(name)}, not {config.get(name)}"
+            for name in {**config, **run["config"]}
+            if run["config"].get(name) != config.get(name)
+        ]
+        if changed:
+            print(f"{row}, seed {seed}, is left out: it was run with {'; '.join(changed)}.")
+    return {seed: run for seed, run in runs.items() if run["config"] == config}
 
 
 def table(cells):
@@ -118,21 +156,22 @@ def table(cells):
 def overview(cells, rows):
     """The student's accuracy after the last epoch, a row for each method, a column for each cell.
 
-    Markdown, percent of the test set, the number of seeds in brackets, the best of a cell bold.
+    Markdown, percent of the test set, the number of seeds in brackets, the best of several bold.
     kdmlc's teacher has a row of its own, and is not what a student is compared with.
 
     Args:
       cells: as of `table`.
-      rows: the methods shown, in this order, where they have figures; not those of the teacher's
-        size.
+      rows: the methods shown, in this order, where they have figures; without those whose student
+        is as large as the teacher.
     """
     spreads = {
         row: [_of_cell(part, row, "last_test_student_accuracy") for part in cells.values()]
         for row in rows
     }
+    columns = [list(filter(None, column)) for column in zip(*spreads.values(), strict=True)]
     best = [
-        max(column, key=lambda spread: spread["mean"] if spread else 0)
-        for column in zip(*spreads.values(), strict=True)
+        max(column, key=lambda spread: spread["mean"]) if len(column) > 1 else None
+        for column in columns
     ]
     lines = _head(["method", *cells])
     for row, found in spreads.items():

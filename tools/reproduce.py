@@ -4,7 +4,7 @@
     python tools/reproduce.py cifar10_small --data_dir=DIR --methods="kdmlc,kdmlc --corrector_gate"
     python tools/reproduce.py track --data_dir=DIR
     python tools/reproduce.py track --data_dir=DIR --cells=uniform80 --rows=ce,kdmlc --seeds=1
-    python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --temperature=4"
+    python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --temperature=4" --missing
     python tools/reproduce.py track --data_dir=DIR --cells=uniform0 --rows=kdmlc,mlc,ce,clean_only
 
 Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
@@ -17,9 +17,11 @@ to Fashion-MNIST, and run only when --cells names them. Rows are tuned by their 
 validation set, whose labels are noisy: the column of that name.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
---runs, and the noise matrix that the row kdmlc estimated. What results/track.json holds of other
-runs stays in it, so that several machines and days can fill it: each run there says when and where
-it was made. --missing leaves out what it holds. tools/plot_track.py draws it.
+--runs (of the rows above and those named, and of seeds below --seeds), and the noise matrix that
+the row kdmlc estimated. What results/track.json holds of other runs stays in it, so that several
+machines and days can fill it: each run there says when and where it was made. --missing leaves out
+what it holds. Of two runs of one seed the later counts, of a row only those with the settings of
+its latest run. tools/plot_track.py draws it.
 """
 
 import argparse
@@ -57,13 +59,13 @@ def main():
     arguments = _arguments()
     path = pathlib.Path(arguments.results) / f"{arguments.experiment}.json"
     if arguments.experiment == "track":
-        result = track(arguments, measured.read(path))
+        run_track(arguments, cells_in(path))
+        result = track(arguments, cells_in(path))  # read again: a run takes its time
         tables = tables_of(result)
     else:
         result = compare(arguments)
         tables = [measured.table({arguments.experiment: result})]
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    measured.write(path, result)
     print("\n\n".join(tables))
 
 
@@ -88,27 +90,44 @@ def compare(arguments):
     }
 
 
-def track(arguments, stored):
-    """The track's result: what is finished in --runs, and what `stored`, the result so far, has."""
-    shared = common_settings()
-    if stored and stored["settings"] != shared:
+def cells_in(path):
+    """The cells of the track's result so far, dict cell -> its part."""
+    result = measured.read(path) or {"settings": common_settings(), "cells": {}}
+    if result.get("settings") != common_settings():
         sys.exit(
-            f"error: {arguments.results} holds a track.json of other settings than "
+            f"error: {path} is of another form or of other settings than "
             f"{COMMON.relative_to(ROOT)}: move it away."
         )
-    known = stored["cells"] if stored else {}
-    run_track(arguments, known)
+    return result["cells"]
+
+
+def run_track(arguments, known):
+    """Runs the track, cell by cell and row by row; seeds come first."""
+    cells = chosen("cell", arguments.cells, cell_files())
+    rows = chosen_rows(arguments)
+    for seed in range(0 if arguments.tabulate else arguments.seeds):
+        for cell in cells:
+            for row in rows:
+                if arguments.missing and str(seed) in measured.runs_of(known.get(cell), row):
+                    continue
+                folder = folder_of(arguments, cell, row, seed)
+                flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
+                run(arguments, COMMON, flags, seed, folder)
+
+
+def track(arguments, known):
+    """The track's result: what is finished in --runs, and what the result has so far."""
     cells = {}
-    for cell in cell_files():
-        before = known.get(cell, {"methods": {}})
+    for cell in dict.fromkeys([*cell_files(), *known]):
+        before = known.get(cell, {})
         folders = finished(arguments, cell)
-        rows = measured.merged(before["methods"], folders, list(ROWS))
+        rows = measured.merged(before, folders, ROWS)
         if rows:
             matrix = noise_matrix(folders.get("kdmlc", {}), before.get("noise_matrix"))
             cells[cell] = {**({"noise_matrix": matrix} if matrix else {}), "methods": rows}
     if not cells:
         sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
-    return {"command": track_command(cells), "settings": shared, "cells": cells}
+    return {"command": track_command(cells), "settings": common_settings(), "cells": cells}
 
 
 def tables_of(result):
@@ -121,20 +140,6 @@ def tables_of(result):
     compared = {name: cells[name] for name in names if name in cells}
     rows = [row for row in ROWS if not row.startswith("mlc_teacher")]
     return [*([measured.overview(compared, rows)] if compared else []), measured.table(cells)]
-
-
-def run_track(arguments, known):
-    """Runs the track, cell by cell and row by row; seeds come first."""
-    cells = chosen("cell", arguments.cells, cell_files())
-    rows = chosen("row", arguments.rows, ROWS)
-    for seed in range(0 if arguments.tabulate else arguments.seeds):
-        for cell in cells:
-            for row in rows:
-                if arguments.missing and measured.holds(known, cell, row, seed):
-                    continue
-                folder = folder_of(arguments, cell, row, seed)
-                flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
-                run(arguments, COMMON, flags, seed, folder)
 
 
 def track_command(cells):
@@ -159,13 +164,21 @@ def row_flags(row):
     return [*shlex.split(ROWS[name]), *more]
 
 
+def chosen_rows(arguments):
+    """The rows to run: of ROWS, each with flags of its own, written as a shell would."""
+    rows = [shlex.join(shlex.split(row)) for row in (arguments.rows or ",".join(ROWS)).split(",")]
+    chosen("row", ",".join(row.partition(" ")[0] for row in rows), ROWS)
+    return rows
+
+
 def chosen(what, names, known):
-    """The names of a comma-separated list, default all; a wrong one ends the program."""
-    if names is None:
-        return list(known)
-    wrong = [name for name in names.split(",") if name.partition(" ")[0] not in known]
+    """The names of a comma-separated list; a wrong one ends the program."""
+    wrong = [name for name in names.split(",") if name not in known]
     if wrong:
-        sys.exit(f"error: no {what} {wrong[0]!r}; there are: {', '.join(known)}.")
+        sys.exit(
+            f"error: no {what} {wrong[0]!r}; commas separate {what}s, and there are: "
+            f"{', '.join(known)}."
+        )
     return names.split(",")
 
 
@@ -177,9 +190,8 @@ def folder_of(arguments, cell, row, seed):
 
 def finished(arguments, cell):
     """The folders of a cell's finished runs, dict row -> dict seed -> folder, by rising seed."""
-    rows = [*ROWS, *(row for row in chosen("row", arguments.rows, ROWS) if row not in ROWS)]
     found = {}
-    for row in rows:
+    for row in dict.fromkeys([*ROWS, *chosen_rows(arguments)]):
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
             if measured.is_finished(folder) and is_of_track(folder, row):
@@ -215,13 +227,12 @@ def settings(flags):
 def noise_matrix(folders, before):
     """The true and the estimated noise matrix of a cell, of kdmlc's first seed.
 
-    None where no such run is finished, or it has none (`noise_matrices.of_run`).
-
     Args:
       folders: of the finished runs, dict seed -> folder.
-      before: what the result has so far, or None.
+      before: what the result has so far, or None: returned where no folder is of an earlier seed,
+        or that run has none (`noise_matrices.of_run`).
     """
-    if not folders or (before and before["seed"] < min(folders)):
+    if not folders or (before and before["seed"] <= min(folders)):
         return before
     from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
@@ -246,10 +257,11 @@ def _arguments():
     parser.add_argument(
         "--rows", help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all"
     )
-    parser.add_argument(
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument(
         "--tabulate", action="store_true", help="of the track: run nothing, show what is finished"
     )
-    parser.add_argument(
+    less.add_argument(
         "--missing", action="store_true", help="of the track: run only what the result lacks"
     )
     parser.add_argument("--runs", default="runs", help="folder for the runs")

@@ -12,24 +12,26 @@ def test_a_curve_is_of_the_epochs_in_which_the_student_learns(tmp_path):
         "seconds": 90,
         "parameters": {"student": 7},
         "versions": {},
-        "machine": {"cores": 2},
+        "machine": {"cores": 2, "system": "theirs"},
         "data": {"noise": {"realised_rate": 0.72}},
         "results": {"last": {"test_student_accuracy": 0.3}, "selected": {}},
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
-    (tmp_path / "config.json").write_text('{"epochs": 1}')  # of two: the first was an estimator's
+    config = {"epochs": 1, "seed": 3, "data_dir": "here"}  # of two: the first was an estimator's
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "metrics.csv").write_text("epoch,test_student_accuracy\n1,0.1\n2,0.3\n")
     run = measured.of_run(tmp_path)
-    assert run["curve"] == [0.3] and (run["date"], run["minutes"]) == ("2026-11-24", 1.5)
+    assert run["curve"] == [0.3] and run["minutes"] == 1.5
     assert run["last_test_student_accuracy"] == 0.3
     assert "last_test_teacher_accuracy" not in run and run["realised_noise_rate"] == 0.72
+    assert (run["machine"]["system"], run["config"]) == ("theirs", {"epochs": 1})
 
 
 def row(student, teacher=None):
     """A row with a run for each seed's accuracy of the student, and of the teacher."""
     runs = {}
     for seed, accuracy in enumerate(student):
-        runs[seed] = {"minutes": 1, "last_test_student_accuracy": accuracy}
+        runs[seed] = {"minutes": 1, "config": {}, "last_test_student_accuracy": accuracy}
         if teacher:
             runs[seed]["last_test_teacher_accuracy"] = teacher[seed]
     return measured.summary(runs)
@@ -44,7 +46,21 @@ def test_the_overview_has_every_methods_student_and_kdmlcs_teacher():
     assert measured.overview(cells, ["ce", "glc", "kdmlc"]).splitlines() == [
         "| method | uniform80 | flip40 |",
         "| --- | --- | --- |",
-        "| ce | 50.0 (1) | **40.0 (1)** |",
+        "| ce | 50.0 (1) | 40.0 (1) |",
         "| kdmlc | **61.0 ± 1.4 (2)** | – |",
         "| (kdmlc's teacher) | 68.0 ± 2.8 (2) | – |",
     ]
+
+
+def test_figures_that_not_every_run_has_are_left_out():
+    runs = {
+        4: {"minutes": 3, "config": {"a": 1}, "last_val_student_accuracy": 0.1},
+        0: {"minutes": 1, "config": {"a": 1}},
+    }
+    summary = measured.summary(runs)
+    assert summary["minutes"]["mean"] == 2 and "last_val_student_accuracy" not in summary
+    assert list(summary["runs"]) == ["0", "4"] and summary["config"] == {"a": 1}
+    assert measured.runs_of({"methods": {"ce": summary}}, "ce") == {
+        str(seed): run for seed, run in runs.items()
+    }
+    assert measured.runs_of({}, "ce") == measured.runs_of(None, "ce") == {}

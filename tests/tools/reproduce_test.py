@@ -95,17 +95,17 @@ def chosen(flags):
     return {name: flags[name] for name in ("student", "teacher") if name in flags}
 
 
-def write(folder, method, seed, status="finished", **config):
-    """A run's files, of two epochs; its accuracies tell method and seed."""
+def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00", **config):
+    """A run's files, of two epochs; its accuracies tell method and seed, its machine the day."""
     accuracy = {"ce": 0.5, "kdmlc": 0.6}.get(method, 0.1) + seed / 10
     result = {"epoch": 2, "test_student_accuracy": accuracy, "val_student_accuracy": 0.2}
     report = {
         "status": status,
-        "started": "2026-11-24T21:05:00",
+        "started": started,
         "seconds": 90,
         "parameters": {"student": 7},
         "versions": {},
-        "machine": {"cores": 2},
+        "machine": {"system": f"of {started}"},
         "data": {"noise": {"realised_rate": 0.72}},
         "results": {"last": result, "selected": result},
     }
@@ -140,10 +140,10 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
     assert trained[0]["flagfile"].endswith("flags/track/uniform80.flags")
     printed = capsys.readouterr().out
     assert "| uniform80 | ce | 55.0 ± 7.1 | 55.0 ± 7.1 | – | 20.0 ± 0.0 | 1.5 | 2 |" in printed
-    assert "| method | uniform80 |\n| --- | --- |\n| ce | **55.0 ± 7.1 (2)** |\n\n" in printed
+    assert "| method | uniform80 |\n| --- | --- |\n| ce | 55.0 ± 7.1 (2) |\n" in printed
     reproduce(monkeypatch, tmp_path, "track", "--cells=human_worse", "--rows=ce", "--seeds=1")
     reproduce(monkeypatch, tmp_path, *part)
-    assert all(command["resume"] for command in trained[5:])
+    assert [command["resume"] for command in trained[5:]] == [True] * 4
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     # What earlier calls finished is in the result, too.
     assert list(result["cells"]) == ["human_worse", "uniform80"]
@@ -155,7 +155,7 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
         "0": 0.5,
         "1": 0.6,
     }
-    assert runs["1"]["curve"] == [0.1, 0.3] and runs["1"]["date"] == "2026-11-24"
+    assert runs["1"]["curve"] == [0.1, 0.3] and runs["1"]["started"] == "2026-11-24T21:05:00"
 
 
 def test_what_is_finished_is_tabulated_without_a_run(monkeypatch, tmp_path, capsys, trained):
@@ -186,43 +186,82 @@ def test_unfinished_runs_and_those_of_other_settings_are_left_out(
     assert result["command"].endswith("--seeds=1 --cells=flip40 --rows=ce,mlc_teacher")
 
 
-def test_other_machines_results_stay_and_the_like_are_replaced(
+def test_other_machines_results_stay_and_the_later_of_two_counts(
     monkeypatch, tmp_path, capsys, trained
 ):
     part = ("track", "--cells=flip40", "--seeds=2")
     reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc --temperature=4,glc")
-    (tmp_path / "runs").rename(tmp_path / "another machine's")
-    write(tmp_path / "runs" / "track" / "flip40" / "glc-1", "ce", 4)  # what is measured this time
+    runs = tmp_path / "runs"
+    runs.rename(tmp_path / "another machine's")
+    write(runs / "track/flip40/glc-0", "ce", 4, started="2026-11-23T00:00:00")
+    write(runs / "track/flip40/glc-1", "ce", 4, started="2026-11-25T00:00:00")
     reproduce(monkeypatch, tmp_path, "track", "--tabulate", "--rows=mlc")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     methods = result["cells"]["flip40"]["methods"]
     assert list(methods) == ["glc", "kdmlc --temperature=4"]
-    seeds = [run["last_test_student_accuracy"] for run in methods["glc"]["runs"].values()]
-    assert seeds == [0.1, 0.9] and methods["glc"]["last_test_student_accuracy"]["mean"] == 0.5
+    first, second = methods["glc"]["runs"].values()
+    assert first["last_test_student_accuracy"] == 0.1
+    assert first["machine"] == {"system": "of 2026-11-24T21:05:00"}
+    assert second["last_test_student_accuracy"] == 0.9
+    assert second["machine"] == {"system": "of 2026-11-25T00:00:00"}
     assert "| flip40 | glc | 50.0 ± 56.6 |" in capsys.readouterr().out
     assert result["command"].endswith("--cells=flip40 --rows='glc,kdmlc --temperature=4'")
 
 
+def test_runs_of_the_latest_settings_make_a_row(monkeypatch, tmp_path, capsys, trained):
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=2")
+    later = {"started": "2026-11-25T00:00:00", "learning_rate": 0.2}
+    write(tmp_path / "runs" / "track" / "flip40" / "ce-1", "ce", 1, **later)
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    assert list(result["cells"]["flip40"]["methods"]["ce"]["runs"]) == ["1"]
+    line = "ce, seed 0, is left out: it was run with learning_rate=None, not 0.2."
+    assert line in capsys.readouterr().out
+
+
 def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
     part = ("track", "--cells=flip40,uniform80", "--missing")
-    reproduce(monkeypatch, tmp_path, *part, "--rows=ce", "--seeds=1")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=ce,mlc --noise=0.1", "--seeds=1")
     (tmp_path / "runs").rename(tmp_path / "another machine's")
     del trained[:]
-    reproduce(monkeypatch, tmp_path, *part, "--rows=ce,mlc", "--seeds=2")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=ce,mlc  --noise=0.1,glc", "--seeds=2")
     runs = [pathlib.Path(command["run"]) for command in trained]
     assert [f"{run.parent.name}/{run.name}" for run in runs] == [
-        *("flip40/mlc-0", "uniform80/mlc-0"),
-        *("flip40/ce-1", "flip40/mlc-1", "uniform80/ce-1", "uniform80/mlc-1"),
+        *("flip40/glc-0", "uniform80/glc-0"),
+        *("flip40/ce-1", "flip40/mlc--noise0.1-1", "flip40/glc-1"),
+        *("uniform80/ce-1", "uniform80/mlc--noise0.1-1", "uniform80/glc-1"),
     ]
+    with pytest.raises(SystemExit):
+        reproduce(monkeypatch, tmp_path, *part, "--tabulate")
 
 
-def test_a_result_of_other_settings_is_not_added_to(monkeypatch, tmp_path, trained):
+def test_what_others_added_meanwhile_stays(monkeypatch, tmp_path, trained):
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=1")
+    path = tmp_path / "results" / "track.json"
+    train = tool.subprocess.run
+
+    def add_a_cell(command, **kwargs):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps({**result, "cells": {"old": result["cells"]["flip40"]}}))
+        return train(command, **kwargs)
+
+    monkeypatch.setattr(tool.subprocess, "run", add_a_cell)
+    reproduce(monkeypatch, tmp_path, "track", "--cells=uniform80", "--rows=ce", "--seeds=1")
+    cells = json.loads(path.read_text())["cells"]
+    assert list(cells) == ["flip40", "uniform80", "old"]  # of "old" there is no flagfile any more
+
+
+@pytest.mark.parametrize("change", ["other settings", "another form"])
+def test_a_result_of_other_settings_is_not_added_to(monkeypatch, tmp_path, trained, change):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=1")
     path = tmp_path / "results" / "track.json"
     result = json.loads(path.read_text())
-    path.write_text(json.dumps({**result, "settings": {**result["settings"], "clean": "500"}}))
+    result["settings"]["clean"] = "500"
+    if change == "another form":
+        del result["settings"]
+    path.write_text(json.dumps(result))
     before = path.read_text()
-    with pytest.raises(SystemExit, match="other settings than .*common.flags: move it away"):
+    with pytest.raises(SystemExit, match="form or of other settings than .*flags: move it away"):
         reproduce(monkeypatch, tmp_path, "track", "--rows=mlc", "--seeds=1")
     assert path.read_text() == before and len(trained) == 1
 
@@ -280,8 +319,13 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["track", "--cells=uniform81"], "no cell 'uniform81'; there are: fashion_flip40, "),
-        (["track", "--rows=ce,kdmcl"], "no row 'kdmcl'; there are: ce, "),
+        (
+            ["track", "--cells=uniform81"],
+            "no cell 'uniform81'; commas separate cells, and there are: fa",
+        ),
+        (["track", "--rows=ce,kdmcl"], "no row 'kdmcl'; commas separate rows, and there are: ce, "),
+        (["track", "--cells=flip40 x"], "no cell 'flip40 x'; commas"),
+        (["track", "--rows=ce --milestones=8,12"], "no row '12'; commas"),
         (["uniform"], "no experiment 'uniform'; there are: "),
     ],
 )
