@@ -198,8 +198,8 @@ def training_batches(
 
     Returns:
       tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
-      int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, and
-      "student_images" with a strong view.
+      int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, with Cutout
+      "whole_images", the same view before it, and with a strong view "student_images".
 
     Raises:
       InputError: a batch larger than its set.
@@ -336,23 +336,23 @@ def _seed_at(seed, stream, number):
 
 
 def _views(images, preprocessing, augmentation, distort, seed, step):
-    """{"images"} and, with a strong view, {"student_images"} of a raw noisy batch."""
+    """The views of a raw noisy batch that `training_batches` tells of."""
     pixels = _seed_at(seed, _NOISY_PIXELS, step)
-    if distort is None:
-        return {"images": _view(images, preprocessing, augmentation, pixels)}
     moved = _moved(images, augmentation, pixels)
-    strong = _seed_at(seed, _STRONG_PIXELS, step)
-    student = distort(moved, _seed_at(seed, _POLICY, step))
-    return {
-        "images": _normalised(moved, preprocessing, augmentation, pixels),
-        "student_images": _normalised(student, preprocessing, augmentation, strong),
-    }
+    whole = preprocessing(moved)
+    views = {"images": _cut_out(whole, augmentation, pixels)}
+    if augmentation.cutout:
+        views["whole_images"] = whole
+    if distort is not None:
+        strong = _seed_at(seed, _STRONG_PIXELS, step)
+        student = distort(moved, _seed_at(seed, _POLICY, step))
+        views["student_images"] = _cut_out(preprocessing(student), augmentation, strong)
+    return views
 
 
 def _view(images, preprocessing, augmentation, seed):
     """Raw images, augmented and normalised."""
-    moved = _moved(images, augmentation, seed)
-    return _normalised(moved, preprocessing, augmentation, seed)
+    return _cut_out(preprocessing(_moved(images, augmentation, seed)), augmentation, seed)
 
 
 def _moved(images, augmentation, seed):
@@ -372,10 +372,9 @@ def _moved(images, augmentation, seed):
     return augment.random_flip(images, seed=flip_seed) if augmentation.flip else images
 
 
-def _normalised(images, preprocessing, augmentation, seed):
-    """Normalised images, cut out: 0 is then the mean colour."""
-    images = preprocessing(images)
-    if augmentation.cutout:
-        _, _, cutout_seed = tf.unstack(tf.random.split(seed, 3))
-        images = augment.cutout(images, size=augmentation.cutout, seed=cutout_seed)
-    return images
+def _cut_out(images, augmentation, seed):
+    """Normalised images with Cutout, if there is one: 0 is the mean colour."""
+    if not augmentation.cutout:
+        return images
+    _, _, cutout_seed = tf.unstack(tf.random.split(seed, 3))
+    return augment.cutout(images, size=augmentation.cutout, seed=cutout_seed)

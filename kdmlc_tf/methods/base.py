@@ -15,8 +15,9 @@ class Method(keras.Model):
     """A training method over named networks; `networks["student"]` is the one to be served.
 
     A subclass writes `train_step(batch)` with batch = (noisy, clean, meta), each a dict of
-    "images" [b, ...] float and "labels" [b] int. `noisy` may hold "student_images", the student's
-    own view. `fit`'s `validation_data` and `evaluate` take (images, labels).
+    "images" [b, ...] float and "labels" [b] int. `noisy` may hold "whole_images", what the belief
+    looks at instead, and "student_images", the student's own view. `fit`'s `validation_data` and
+    `evaluate` take (images, labels).
 
     Args:
       classifiers: dict name -> keras.Model giving logits (see `as_classifier`), all built.

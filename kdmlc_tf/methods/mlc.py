@@ -116,8 +116,9 @@ class MLC(Method):
         """The batch as phases 1 to 4 take it: shared out, and with the belief in its images."""
         noisy, clean, meta_batch = self.shared(batch)
         if self.belief is not None:
-            parts = [noisy, clean] if self.distil_clean else [noisy]
-            logits = self.belief.logits(tf.concat([part["images"] for part in parts], axis=0))
+            looked_at = [noisy.get("whole_images", noisy["images"])]
+            looked_at += [clean["images"]] if self.distil_clean else []
+            logits = self.belief.logits(tf.concat(looked_at, axis=0))
             noisy = {**noisy, "belief": logits[: size(noisy)]}
             clean = {**clean, "belief": logits[size(noisy) :]}
         return noisy, clean, meta_batch

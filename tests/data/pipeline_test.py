@@ -120,6 +120,20 @@ def test_cutout_is_for_what_is_trained_on_and_not_for_the_meta_batch():
     assert np.all((noisy["images"] == 0).sum((1, 2, 3)) >= 4)
     assert np.all((clean["images"] == 0).sum((1, 2, 3)) >= 4)
     assert meta["images"].min() > 0
+    assert set(clean) == set(meta) == {"images", "labels"}
+
+
+def test_beside_cutout_there_is_the_same_view_without_it():
+    moved = Augmentation(crop=1, flip=True)
+    for noisy, same in zip(
+        (noisy for noisy, _, _ in batches(5, augmentation=EVERYTHING)),
+        (noisy for noisy, _, _ in batches(5, augmentation=moved)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(noisy["whole_images"], same["images"])
+        kept = noisy["images"] != 0
+        np.testing.assert_array_equal(noisy["images"][kept], noisy["whole_images"][kept])
+        assert "whole_images" not in same
 
 
 def test_shapes_and_types_are_static():

@@ -214,6 +214,15 @@ def test_a_residual_corrector_starts_from_bayes_rule(blobs):
     assert np.abs(later - given).max() > 1e-4
 
 
+def test_the_belief_looks_at_whole_images(blobs):
+    method, (noisy, clean, meta) = bayes(), one_batch(blobs)
+    whole = noisy["images"] + 1
+    prepared, _, _ = method.prepared(({**noisy, "whole_images": whole}, clean, meta))
+    np.testing.assert_allclose(prepared["belief"], method.belief.logits(whole), rtol=1e-4)
+    assert np.abs(prepared["belief"] - method.belief.logits(noisy["images"])).max() > 1e-3
+    assert prepared["images"] is noisy["images"]
+
+
 def test_the_averaged_teacher_is_what_the_student_follows(blobs):
     method, (noisy, clean, meta) = bayes(distillation_weight=1.0, temperature=1.0), one_batch(blobs)
     for average in method.belief.average.trainable:
