@@ -49,6 +49,7 @@ ROWS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
+    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=16",  # all: the corrector learns nothing
     "kdmlc": "--method=kdmlc",
 }
 ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})

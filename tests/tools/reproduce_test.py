@@ -64,7 +64,9 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
 
 
-def test_rows_as_published_are():
+def test_rows_as_published_are_and_that_of_bayes_rule_alone():
+    bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags("kdmlc_bayes"))
+    assert bayes.bayes_start and bayes.warmup() == bayes.epochs
     for row in ("mlc", "kdmlc_paper"):
         config = config_of(*tool.row_flags(row))
         found = (config.bayes_start, config.warmup(), config.average_decay, config.train_on_meta)
