@@ -8,6 +8,7 @@ import tempfile
 import tensorflow as tf
 
 _CALLS = 10
+_ONEDNN = "_MklNative"  # TensorFlow's own prefix where oneDNN does an operation
 
 
 def by_operation(functions, rounds):
@@ -52,6 +53,7 @@ def _total(data):
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name.rpartition(":")[2]
+                name = name.removeprefix(_ONEDNN)
                 if name in known:
                     found[name] += event.duration_ps / 1e9
     return found
