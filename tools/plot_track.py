@@ -88,9 +88,9 @@ def curves(cells):
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
-    height = len(drawn) // 2 + 1  # of two columns, with one place more for the legend
-    figure = Figure(figsize=(8.2, 2.6 * height), layout="constrained")
-    axes = figure.subplots(height, 2).flat
+    height = -(-len(drawn) // 2)  # of two columns
+    figure = Figure(figsize=(8.2, 2.6 * height + 0.5), layout="constrained")
+    axes = figure.subplots(height, 2, squeeze=False).flat
     for ax, (cell, methods) in zip(axes, drawn.items(), strict=False):
         for row, method in methods.items():
             curves_of_seeds = [run["curve"] for run in method["runs"].values()]
@@ -101,7 +101,7 @@ def curves(cells):
     for ax in axes[len(drawn) :]:
         ax.axis("off")
     rows = [row for row in ROWS if any(row in methods for methods in drawn.values())]
-    axes[len(drawn)].legend(handles=_keys(rows), loc="upper left", ncols=2, frameon=False)
+    figure.legend(handles=_keys(rows), loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
