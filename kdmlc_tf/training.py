@@ -58,7 +58,7 @@ def train(
             announce(summary.at_start(run, prepared, method, first_epoch))
         else:
             announce("The first worker tells of the run and writes it; this one works for it.")
-        started = datetime.datetime.now().isoformat(timespec="seconds")
+        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         if first_epoch < total_epochs(config):
             status = _fit(run, prepared, method, first_epoch, announce, verbose if chief else 0)
         elif run.is_reported():

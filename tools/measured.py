@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import statistics
 
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
@@ -28,7 +29,7 @@ def read(path):
 def write(path, result):
     """Writes a result; the file is the old one or the new one, never a part."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
 
@@ -123,17 +124,23 @@ def merged(part, folders, order):
 
 
 def _alike(row, runs):
-    """Of a row's runs those with the settings of the latest; what the others had is said."""
+    """Of a row's runs those with the settings of the latest; what the others had is said.
+
+    A setting that one of the two did not have yet is no difference.
+    """
     config = max(runs.values(), key=lambda run: run["started"])["config"]
+    alike = {}
     for seed, run in runs.items():
         changed = [
-            f"{name}={run['config'].get(name)}, not {config.get(name)}"
-            for name in {**config, **run["config"]}
-            if run["config"].get(name) != config.get(name)
+            f"{name}={value}, not {config[name]}"
+            for name, value in run["config"].items()
+            if name in config and value != config[name]
         ]
         if changed:
             print(f"{row}, seed {seed}, is left out: it was run with {'; '.join(changed)}.")
-    return {seed: run for seed, run in runs.items() if run["config"] == config}
+        else:
+            alike[seed] = {**run, "config": config}
+    return alike
 
 
 def table(cells):
@@ -156,8 +163,9 @@ def table(cells):
 def overview(cells, rows):
     """The student's accuracy after the last epoch, a row for each method, a column for each cell.
 
-    Markdown, percent of the test set, the number of seeds in brackets, the best of several bold.
-    kdmlc's teacher has a row of its own, and is not what a student is compared with.
+    Markdown, percent of the test set, the number of seeds in brackets; of those with the most
+    seeds, if there are several, the best is bold. kdmlc's teacher has a row of its own, and is not
+    what a student is compared with.
 
     Args:
       cells: as of `table`.
@@ -168,11 +176,7 @@ def overview(cells, rows):
         row: [_of_cell(part, row, "last_test_student_accuracy") for part in cells.values()]
         for row in rows
     }
-    columns = [list(filter(None, column)) for column in zip(*spreads.values(), strict=True)]
-    best = [
-        max(column, key=lambda spread: spread["mean"]) if len(column) > 1 else None
-        for column in columns
-    ]
+    best = [_best(column) for column in zip(*spreads.values(), strict=True)]
     lines = _head(["method", *cells])
     for row, found in spreads.items():
         if any(found):
@@ -186,6 +190,13 @@ def overview(cells, rows):
     if any(teacher):
         lines.append(_line(["(kdmlc's teacher)", *map(_with_seeds, teacher)]))
     return "\n".join(lines)
+
+
+def _best(column):
+    """The highest mean of those with the most seeds; None where there are not two of them."""
+    most = max((spread["seeds"] for spread in column if spread), default=0)
+    compared = [spread for spread in column if spread and spread["seeds"] == most]
+    return max(compared, key=lambda spread: spread["mean"]) if len(compared) > 1 else None
 
 
 def _of_cell(part, row, name):

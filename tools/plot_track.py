@@ -31,6 +31,7 @@ CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 _DOTS_PER_INCH = 110  # 8.2 inches are README's width
+_KEYS = 5  # of the legend in a line
 _CUTOUT = "_cutout"
 _PLAIN = [row for row in ROWS if not row.endswith(_CUTOUT)]
 # For the colour-blind: Tol's "muted" (personal.sron.nl/~pault), with black and a darker grey in
@@ -88,8 +89,10 @@ def curves(cells):
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
+    rows = [row for row in ROWS if any(row in methods for methods in drawn.values())]
     height = -(-len(drawn) // 2)  # of two columns
-    figure = Figure(figsize=(8.2, 2.6 * height + 0.5), layout="constrained")
+    size = (8.2, 2.6 * height + 0.25 * -(-len(rows) // _KEYS))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(height, 2, squeeze=False).flat
     for ax, (cell, methods) in zip(axes, drawn.items(), strict=False):
         for row, method in methods.items():
@@ -100,8 +103,7 @@ def curves(cells):
         ax.grid(alpha=0.3)
     for ax in axes[len(drawn) :]:
         ax.axis("off")
-    rows = [row for row in ROWS if any(row in methods for methods in drawn.values())]
-    figure.legend(handles=_keys(rows), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles=_keys(rows), loc="outside lower center", ncols=_KEYS, frameon=False)
     return figure
 
 

@@ -124,7 +124,9 @@ def track(arguments, known):
         folders = finished(arguments, cell)
         rows = measured.merged(before, folders, ROWS)
         if rows:
-            matrix = noise_matrix(folders.get("kdmlc", {}), before.get("noise_matrix"))
+            matrix = noise_matrix(
+                rows.get("kdmlc"), folders.get("kdmlc", {}), before.get("noise_matrix")
+            )
             cells[cell] = {**({"noise_matrix": matrix} if matrix else {}), "methods": rows}
     if not cells:
         sys.exit(f"error: no run of the track in {arguments.runs} is finished.")
@@ -225,21 +227,23 @@ def settings(flags):
     return dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
 
 
-def noise_matrix(folders, before):
-    """The true and the estimated noise matrix of a cell, of kdmlc's first seed.
+def noise_matrix(row, folders, before):
+    """The true and the estimated noise matrix of a cell, of the first seed of the row kdmlc.
 
     Args:
+      row: as of `measured.summary`, or None.
       folders: of the finished runs, dict seed -> folder.
-      before: what the result has so far, or None: returned where no folder is of an earlier seed,
-        or that run has none (`noise_matrices.of_run`).
+      before: what the result has so far, or None: returned where that run is not in a folder, or
+        has none (`noise_matrices.of_run`).
     """
-    if not folders or (before and before["seed"] <= min(folders)):
+    seed, run = next(iter(row["runs"].items())) if row else (None, None)
+    folder = folders.get(int(seed)) if row else None
+    if folder is None or measured.of_run(folder)["started"] != run["started"]:
         return before
     from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
-    seed = min(folders)
-    matrices = noise_matrices.of_run(folders[seed])
-    return {"seed": seed, **matrices} if matrices else before
+    matrices = noise_matrices.of_run(folder)
+    return {"seed": int(seed), **matrices} if matrices else before
 
 
 def _arguments():

@@ -133,6 +133,7 @@ def test_beside_cutout_there_is_the_same_view_without_it():
         np.testing.assert_array_equal(noisy["whole_images"], same["images"])
         kept = noisy["images"] != 0
         np.testing.assert_array_equal(noisy["images"][kept], noisy["whole_images"][kept])
+        assert (noisy["whole_images"][~kept] > 0).any()
         assert "whole_images" not in same
 
 

@@ -64,9 +64,12 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
 
 
-def test_rows_as_published_are_and_that_of_bayes_rule_alone():
+def test_the_corrector_of_bayes_rule_alone_never_learns():
     bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags("kdmlc_bayes"))
     assert bayes.bayes_start and bayes.warmup() == bayes.epochs
+
+
+def test_rows_as_published_are():
     for row in ("mlc", "kdmlc_paper"):
         config = config_of(*tool.row_flags(row))
         found = (config.bayes_start, config.warmup(), config.average_decay, config.train_on_meta)
@@ -212,8 +215,11 @@ def test_other_machines_results_stay_and_the_later_of_two_counts(
 
 def test_runs_of_the_latest_settings_make_a_row(monkeypatch, tmp_path, capsys, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=2")
-    later = {"started": "2026-11-25T00:00:00", "learning_rate": 0.2}
-    write(tmp_path / "runs" / "track" / "flip40" / "ce-1", "ce", 1, **later)
+    before = tmp_path / "runs" / "track" / "flip40"
+    for seed in (0, 1):
+        write(before / f"ce-{seed}", "ce", seed, learning_rate=None)
+    later = {"started": "2026-11-25T00:00:00", "learning_rate": 0.2, "added_since": True}
+    write(before / "ce-1", "ce", 1, **later)
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     assert list(result["cells"]["flip40"]["methods"]["ce"]["runs"]) == ["1"]
@@ -233,8 +239,19 @@ def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
         *("flip40/ce-1", "flip40/mlc--noise0.1-1", "flip40/glc-1"),
         *("uniform80/ce-1", "uniform80/mlc--noise0.1-1", "uniform80/glc-1"),
     ]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as refused:
         reproduce(monkeypatch, tmp_path, *part, "--tabulate")
+    assert refused.value.code == 2
+
+
+def test_a_setting_that_earlier_runs_did_not_have_is_no_difference(monkeypatch, tmp_path, trained):
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=2")
+    later = {"started": "2026-11-25T00:00:00", "added_since": None}
+    write(tmp_path / "runs" / "track" / "flip40" / "ce-1", "ce", 1, **later)
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    ce = result["cells"]["flip40"]["methods"]["ce"]
+    assert list(ce["runs"]) == ["0", "1"] and ce["config"]["added_since"] is None
 
 
 def test_what_others_added_meanwhile_stays(monkeypatch, tmp_path, trained):
