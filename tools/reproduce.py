@@ -25,7 +25,6 @@ its latest run. tools/plot_track.py draws it.
 """
 
 import argparse
-import json
 import pathlib
 import shlex
 import subprocess
@@ -204,7 +203,7 @@ def finished(arguments, cell):
 
 def is_of_track(folder, row):
     """Whether a run has the settings that the track's rows share; if not, that is said."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = measured.read(folder / "config.json")
     shared = common_settings()
     set_here = shared | settings(row_flags(row))
     wanted = {name: set_here[name] for name in shared}
@@ -238,7 +237,7 @@ def noise_matrix(row, folders, before):
     """
     seed, run = next(iter(row["runs"].items())) if row else (None, None)
     folder = folders.get(int(seed)) if row else None
-    if folder is None or measured.of_run(folder)["started"] != run["started"]:
+    if folder is None or measured.read(folder / "report.json")["started"] != run["started"]:
         return before
     from tools import noise_matrices  # TensorFlow, which nothing else here waits for
 
