@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, in the place of an earlier one or in none."""
+"""A folder or a file that appears whole or not at all, in an earlier one's place or in none."""
 
 import contextlib
 import os
@@ -37,3 +37,23 @@ def replacing(folder, may_replace):
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing_file(path):
+    """Yields the path of a file to write, which takes the place of `path` at the end.
+
+    Without an end `path` is as it was and nothing is left beside it.
+
+    Args:
+      path: a pathlib.Path in a folder that exists; there may be a file or none.
+
+    Raises:
+      OSError: the file cannot be written, or something is in the way.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from kdmlc_tf.data.pipeline import Preprocessing
 from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.experiment import Builder
-from kdmlc_tf.replacing import replacing
+from kdmlc_tf.replacing import replacing, replacing_file
 from kdmlc_tf.serving.saved_model import export_classifier, versions
 
 SELECTED_BY = "val_student_accuracy"
@@ -247,9 +247,8 @@ class Run:
 
     def write_report(self, report):
         """Writes report.json, atomically."""
-        partial = self.folder / ".report.json.partial"
-        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / "report.json")
+        with replacing_file(self.folder / "report.json") as partial:
+            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
     def _parse(self, name, parse):
         """`parse` of a file's text; InputError with the file's name where it cannot be read."""

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from kdmlc_tf.replacing import replacing
+from kdmlc_tf.replacing import replacing, replacing_file
 
 
 @pytest.fixture
@@ -55,3 +55,21 @@ def test_where_the_change_of_places_fails_the_old_folder_is_back(folder, monkeyp
     with pytest.raises(OSError, match="Input/output"), replacing(folder, folder.is_dir):
         pass
     assert held(folder) == (["old"], ["mine"])
+
+
+def test_a_new_file_takes_the_place_of_the_old_one_or_of_none(folder):
+    for place in (folder / "old", folder / "new"):
+        with replacing_file(place) as partial:
+            partial.write_text("new")
+            assert not place.exists() or place.read_text() == "old"
+        assert place.read_text() == "new"
+    assert sorted(held(folder)[0]) == ["new", "old"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_without_an_end_a_file_is_as_it_was(folder, error):
+    with pytest.raises(error), replacing_file(folder / "old") as partial:
+        partial.write_text("new")
+        raise error
+    assert held(folder) == (["old"], ["mine"])
+    assert (folder / "old").read_text() == "old"

@@ -2,8 +2,9 @@
 
 import csv
 import json
-import os
 import statistics
+
+from kdmlc_tf.replacing import replacing_file
 
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
     "last_test_student_accuracy": ("last", "test_student_accuracy"),
@@ -29,9 +30,8 @@ def read(path):
 def write(path, result):
     """Writes a result; the file is the old one or the new one, never a part."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing_file(path) as partial:
+        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def is_finished(folder):

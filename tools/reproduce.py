@@ -77,7 +77,7 @@ def compare(arguments):
         sys.exit(f"error: no experiment {arguments.experiment!r}; there are: {names}, track.")
     found = {}
     for seed in range(arguments.seeds):
-        for method in arguments.methods.split(","):
+        for method in written_alike(arguments.methods):
             name, *flags = shlex.split(method)
             folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
             folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
@@ -167,10 +167,18 @@ def row_flags(row):
 
 
 def chosen_rows(arguments):
-    """The rows to run: of ROWS, each with flags of its own, written as a shell would."""
-    rows = [shlex.join(shlex.split(row)) for row in (arguments.rows or ",".join(ROWS)).split(",")]
+    """The rows to run: of ROWS, each with flags of its own."""
+    rows = written_alike(arguments.rows or ",".join(ROWS))
     chosen("row", ",".join(row.partition(" ")[0] for row in rows), ROWS)
     return rows
+
+
+def written_alike(rows):
+    """The rows of a comma-separated list, each with its flags written as a shell would."""
+    try:
+        return [shlex.join(shlex.split(row)) for row in rows.split(",")]
+    except ValueError as error:
+        sys.exit(f"error: {rows!r} cannot be read: {error}. Commas separate rows.")
 
 
 def chosen(what, names, known):

@@ -1,6 +1,7 @@
 """Every encoded image is decoded once before training: the bad are named, small sets are kept."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import itertools
 import json
@@ -15,6 +16,7 @@ from absl import logging
 
 from kdmlc_tf.data import images as images_lib
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.replacing import replacing_file
 
 _IN_MEMORY = 2**30  # bytes of decoded pixels up to which a set is kept in memory
 _AT_ONCE = 256
@@ -172,11 +174,7 @@ def _load(path):
 
 def _save(path, digests, reasons):
     """Keeps a result, whole or not at all; a disk that is full costs only the next run time."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, digests=digests, reasons=json.dumps(reasons))
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)

@@ -1,12 +1,13 @@
 """Which training example serves for what: noisy, clean, validation; stored in the run."""
 
 import dataclasses
-import os
+import pathlib
 import zipfile
 
 import numpy as np
 
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.replacing import replacing_file
 
 _STREAM = 101  # Keeps this module's random numbers apart from those of noise and order.
 _FIELDS = ("noisy", "clean", "validation")
@@ -41,10 +42,8 @@ class Splits:
 
     def save(self, path):
         """Writes the three index sets to `path` (.npz), whole or not at all."""
-        temporary = f"{os.fspath(path)}.tmp"
-        with open(temporary, "wb") as file:
+        with replacing_file(pathlib.Path(path)) as partial, open(partial, "wb") as file:
             np.savez(file, **{field: getattr(self, field) for field in _FIELDS})
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path):

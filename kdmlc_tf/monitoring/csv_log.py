@@ -1,13 +1,13 @@
 """metrics.csv: one row per epoch, whole after every epoch, without gap or double row."""
 
 import csv
-import os
 import pathlib
 import time
 
 import keras
 
 from kdmlc_tf.errors import InputError
+from kdmlc_tf.replacing import replacing_file
 
 
 class MetricsCSV(keras.callbacks.Callback):
@@ -57,12 +57,13 @@ class MetricsCSV(keras.callbacks.Callback):
         names = {name for row in self._rows for name in row}
         columns = ["epoch", *sorted(names - {"epoch", "seconds"}), "seconds"]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(self._path.name + ".part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with (
+            replacing_file(self._path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(temporary, self._path)
 
 
 def _read(path):

@@ -345,10 +345,12 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
         (["track", "--rows=ce,kdmcl"], "no row 'kdmcl'; commas separate rows, and there are: ce, "),
         (["track", "--cells=flip40 x"], "no cell 'flip40 x'; commas"),
         (["track", "--rows=ce --milestones=8,12"], "no row '12'; commas"),
+        (["track", "--rows=ce --milestones='8"], "cannot be read: No closing quotation"),
+        (["digits_uniform80", "--methods=ce 'x"], "cannot be read: No closing quotation"),
         (["uniform"], "no experiment 'uniform'; there are: "),
     ],
 )
-def test_what_does_not_exist_is_named(monkeypatch, tmp_path, trained, arguments, sentence):
+def test_what_cannot_be_run_is_named(monkeypatch, tmp_path, trained, arguments, sentence):
     with pytest.raises(SystemExit, match=sentence):
         reproduce(monkeypatch, tmp_path, *arguments)
     assert not trained
