@@ -139,8 +139,8 @@ class Config:
     )
     average_decay: float = _setting(
         0.99,
-        "Decay per step of the average of the corrected network's weights, which the student and "
-        "--bayes_start take its probabilities from; 0: no average.",
+        "Decay per step of the average of the corrected network's weights, which "
+        "--bayes_start and the distillation term take its probabilities from; 0: no average.",
         low=0,
         high=0.9999,
     )
@@ -162,15 +162,22 @@ class Config:
         high=0.99,
     )
     temperature: float = _setting(
-        1.0, "Distillation temperature, dimensionless (Hinton et al. 2015).", low=0.01
+        1.0,
+        "Temperature of the distillation term, dimensionless (Hinton et al. 2015).",
+        low=0.01,
     )
     distillation_weight: float = _setting(
-        0.5, "κ: share of the distillation term in the student's loss.", low=0, high=1
+        0.0,
+        "κ: share of the distillation term in the student's loss. The rest is learned from the "
+        "corrected labels, which hold the teacher's belief and what the given label says. "
+        "offline_kd: 0.5 unless given.",
+        low=0,
+        high=1,
     )
     distil_clean: bool = _setting(
         False,
-        "Let the student follow the teacher on clean images as well; by default it learns them "
-        "from the trusted labels alone.",
+        "Let the student follow the teacher on clean images as well, with --distillation_weight "
+        "above 0; by default it learns them from the trusted labels alone.",
     )
 
     # What it sees.
@@ -337,7 +344,15 @@ METHOD_PRESETS = {
         "average_decay": 0.0,
         "train_on_meta": False,
     },
+    "offline_kd": {"distillation_weight": 0.5},
 }
+_DISTIL = ("kdmlc", "offline_kd")
+_READERS = {  # the methods that look at a setting, where not all do and that matters
+    "temperature": _DISTIL,
+    "distillation_weight": _DISTIL,
+    "distil_clean": _DISTIL,
+}
+_PLACE = ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
 # The user's own data bring noisy labels; of the sets that they bring all is used.
 OWN = {"noise_type": "given", "clean": None, "validation": None}
 
@@ -350,7 +365,8 @@ def with_presets(preset, given):
       given: dict, by the user.
 
     Raises:
-      InputError: a value outside its range, or a rate for noise that has its own.
+      InputError: a value outside its range, a rate for noise that has its own, or a setting of the
+        distillation term where that counts nothing.
     """
     published = METHOD_PRESETS.get(given.get("method", Config.method), {})
     if "epochs" in given:  # a data set's warm-up is a part of its own number of epochs
@@ -360,4 +376,38 @@ def with_presets(preset, given):
         raise InputError(
             f"--noise says nothing about --noise_type={config.noise_type}: leave it out."
         )
+    if config.method in _DISTIL and not config.distillation_weight:
+        _refuse_idle(config)
     return config
+
+
+def _refuse_idle(config):
+    """Raises InputError where the distillation term is set up and counts nothing."""
+    neutral = {"temperature": "--temperature=1", "distil_clean": "--nodistil_clean"}
+    idle = [name for name in neutral if getattr(config, name) != getattr(Config, name)]
+    if idle:
+        raise InputError(
+            f"With --distillation_weight=0 nothing comes of {' and '.join(f'--{n}' for n in idle)}:"
+            " give a weight above 0, e.g. 0.5, or "
+            f"{' and '.join(neutral[name] for name in idle)}, the default."
+        )
+
+
+def differences(before, now):
+    """Settings in which two runs differ, [(name, before, now)], of those that both have.
+
+    What says where the data are, where to run and how fast may differ: the experiment is the same.
+    So may what the method does not look at.
+
+    Args:
+      before: dict name -> value.
+      now: the same of the other run.
+    """
+    method = now.get("method")
+    return [
+        (name, value, now[name])
+        for name, value in before.items()
+        if now.get(name, value) != value
+        and name not in _PLACE
+        and method in _READERS.get(name, (method,))
+    ]

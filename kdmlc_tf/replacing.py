@@ -43,7 +43,8 @@ def replacing(folder, may_replace):
 def replacing_file(path):
     """Yields the path of a file to write, which takes the place of `path` at the end.
 
-    Without an end `path` is as it was and nothing is left beside it.
+    Without an end `path` is as it was and nothing is left beside it, but by a process killed while
+    it writes. Of several that write it the last counts.
 
     Args:
       path: a pathlib.Path in a folder that exists; there may be a file or none.

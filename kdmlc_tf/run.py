@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+from kdmlc_tf import config as config_lib
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.data.pipeline import Preprocessing
@@ -108,19 +109,9 @@ class Run:
         return cls(folder)
 
     def differences(self, config):
-        """Where this run's configuration differs from `config`, as text; "" if nowhere.
-
-        What says where the data are, where to run and how fast may differ: the experiment is the
-        same.
-        """
-        pairs = [
-            (name, value, getattr(config, name))
-            for name, value in vars(self.config).items()
-            if name not in ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
-        ]
-        return ", ".join(
-            f"{name}: {old} there, {new} now" for name, old, new in pairs if old != new
-        )
+        """Where this run's configuration differs from `config` (`config.differences`), as text."""
+        found = config_lib.differences(vars(self.config), vars(config))
+        return ", ".join(f"{name}: {old} there, {new} now" for name, old, new in found)
 
     def data(self):
         """data.json as a dict; `Prepared.describe` says what it holds."""

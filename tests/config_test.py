@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdmlc_tf.config import OWN, PRESETS, Config, with_presets
+from kdmlc_tf.config import OWN, PRESETS, Config, differences, with_presets
 from kdmlc_tf.errors import InputError
 
 
@@ -37,3 +37,28 @@ def test_finetuning_needs_an_epoch_of_each_kind():
 def test_a_rate_is_refused_where_the_noise_has_its_own():
     with pytest.raises(InputError, match="--noise says nothing about --noise_type=given"):
         with_presets(OWN, {"noise": 0.7})
+
+
+@pytest.mark.parametrize("idle", [{"temperature": 4.0}, {"distil_clean": True}])
+def test_settings_of_a_distillation_that_counts_nothing_are_refused(idle):
+    (name,) = idle
+    with pytest.raises(InputError, match=f"With --distillation_weight=0 nothing comes of --{name}"):
+        with_presets({}, idle)
+    assert with_presets({}, {**idle, "distillation_weight": 0.5})
+    assert with_presets({}, {**idle, "method": "offline_kd"}).distillation_weight == 0.5
+    assert with_presets({}, {**idle, "method": "ce"})
+
+
+def test_runs_differ_in_what_their_method_looks_at():
+    def settings(**given):
+        return vars(with_presets({}, given))
+
+    before = settings(distillation_weight=0.5, temperature=4.0, seed=1)
+    now = settings(data_dir="elsewhere", jit_compile=True)
+    assert differences(before, now) == [
+        ("seed", 1, 0),
+        ("temperature", 4.0, 1.0),
+        ("distillation_weight", 0.5, 0.0),
+    ]
+    now = {**now, "method": "ce", "added_since": 1}
+    assert differences({**before, "method": "ce", "gone_since": 1}, now) == [("seed", 1, 0)]

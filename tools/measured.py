@@ -4,6 +4,7 @@ import csv
 import json
 import statistics
 
+from kdmlc_tf.config import differences
 from kdmlc_tf.replacing import replacing_file
 
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
@@ -124,17 +125,12 @@ def merged(part, folders, order):
 
 
 def _alike(row, runs):
-    """Of a row's runs those with the settings of the latest; what the others had is said.
-
-    A setting that one of the two did not have yet is no difference.
-    """
+    """Of a row's runs those with the settings of the latest; what the others had is said."""
     config = max(runs.values(), key=lambda run: run["started"])["config"]
     alike = {}
     for seed, run in runs.items():
         changed = [
-            f"{name}={value}, not {config[name]}"
-            for name, value in run["config"].items()
-            if name in config and value != config[name]
+            f"{name}={old}, not {new}" for name, old, new in differences(run["config"], config)
         ]
         if changed:
             print(f"{row}, seed {seed}, is left out: it was run with {'; '.join(changed)}.")

@@ -34,8 +34,8 @@ _DOTS_PER_INCH = 110  # 8.2 inches are README's width
 _KEYS = 5  # of the legend in a line
 _CUTOUT = "_cutout"
 _PLAIN = [row for row in ROWS if not row.endswith(_CUTOUT)]
-# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault), with black and a darker grey in
-# place of its sand and its grey, which are pale on white. The markers say the same again.
+# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black, an orange and a darker grey
+# stand for its sand and its grey, which are pale on white. The markers say the same again.
 _COLOURS = {
     "ce": "#cc6677",
     "clean_only": "#44aa99",
@@ -46,9 +46,10 @@ _COLOURS = {
     "offline_kd": "#aa4499",
     "kdmlc_paper": "#882255",
     "kdmlc_bayes": "#777777",
+    "kdmlc_kd": "#ee7733",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(_PLAIN, "sDv^oP<Xdh", strict=True))
+_MARKERS = dict(zip(_PLAIN, "sDv^oP<Xd*h", strict=True))
 
 
 def main():

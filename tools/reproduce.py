@@ -4,7 +4,7 @@
     python tools/reproduce.py cifar10_small --data_dir=DIR --methods="kdmlc,kdmlc --corrector_gate"
     python tools/reproduce.py track --data_dir=DIR
     python tools/reproduce.py track --data_dir=DIR --cells=uniform80 --rows=ce,kdmlc --seeds=1
-    python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --temperature=4" --missing
+    python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --cutout=8" --missing
     python tools/reproduce.py track --data_dir=DIR --cells=uniform0 --rows=kdmlc,mlc,ce,clean_only
 
 Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
@@ -49,8 +49,10 @@ ROWS = {
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
     "kdmlc_bayes": "--method=kdmlc --warmup_epochs=16",  # all: the corrector learns nothing
+    "kdmlc_kd": "--method=kdmlc --distillation_weight=0.5",  # half of the target: the belief
     "kdmlc": "--method=kdmlc",
 }
+VARIANTS = ("kdmlc_bayes", "kdmlc_kd")  # run only when --rows names them
 ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
 
@@ -75,9 +77,9 @@ def compare(arguments):
     if not flagfile.is_file():
         names = ", ".join(sorted(path.stem for path in flagfile.parent.glob("*.flags")))
         sys.exit(f"error: no experiment {arguments.experiment!r}; there are: {names}, track.")
-    found = {}
+    found, methods = {}, written_alike(arguments.methods)
     for seed in range(arguments.seeds):
-        for method in written_alike(arguments.methods):
+        for method in methods:
             name, *flags = shlex.split(method)
             folder = "".join([name, *flags, f"-{seed}"]).replace("=", "")
             folder = pathlib.Path(arguments.runs) / arguments.experiment / folder
@@ -168,7 +170,9 @@ def row_flags(row):
 
 def chosen_rows(arguments):
     """The rows to run: of ROWS, each with flags of its own."""
-    rows = written_alike(arguments.rows or ",".join(ROWS))
+    rows = written_alike(
+        arguments.rows or ",".join(row for row in ROWS if not row.startswith(VARIANTS))
+    )
     chosen("row", ",".join(row.partition(" ")[0] for row in rows), ROWS)
     return rows
 
@@ -215,8 +219,12 @@ def is_of_track(folder, row):
     shared = common_settings()
     set_here = shared | settings(row_flags(row))
     wanted = {name: set_here[name] for name in shared}
+    if config["method"] == "kdmlc":  # its default was 0.5
+        wanted["distillation_weight"] = str(float(set_here.get("distillation_weight", 0)))
     others = [
-        f"{name}={config.get(name)}" for name in wanted if str(config.get(name)) != wanted[name]
+        f"{name}={config[name]}"
+        for name, value in wanted.items()
+        if str(config.get(name, value)) != value
     ]
     if others:
         print(f"{folder} is left out: it was run with {', '.join(others)}.")
@@ -225,13 +233,20 @@ def is_of_track(folder, row):
 
 def common_settings():
     """The settings that the track's rows share, dict name -> text."""
-    lines = COMMON.read_text(encoding="utf-8").splitlines()
-    return settings(line for line in lines if line.startswith("--"))
+    return settings([f"--flagfile={COMMON}"])
 
 
 def settings(flags):
-    """Dict name -> text of flags --name=value."""
-    return dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
+    """Dict name -> text of flags --name=value, and of those in a --flagfile=PATH."""
+    found = {}
+    for flag in flags:
+        name, _, value = flag.removeprefix("--").partition("=")
+        if name == "flagfile":
+            lines = (ROOT / value).read_text(encoding="utf-8").splitlines()
+            found |= settings(line for line in lines if line.startswith("--"))
+        else:
+            found[name] = value
+    return found
 
 
 def noise_matrix(row, folders, before):
@@ -267,7 +282,9 @@ def _arguments():
         help=f"of the track: {', '.join(cell_files())}; default: those compared, {','.join(CELLS)}",
     )
     parser.add_argument(
-        "--rows", help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all"
+        "--rows",
+        help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all but "
+        f"the variants {', '.join(VARIANTS)}",
     )
     less = parser.add_mutually_exclusive_group()
     less.add_argument(

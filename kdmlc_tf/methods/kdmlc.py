@@ -112,6 +112,8 @@ class KDMLC(MLC):
         """
         kappa, distilled = self.distillation_weight, rows(teacher_logits)
         loss = losses.cross_entropy(targets, logits)
+        if not kappa:
+            return loss
         distance = losses.distillation_loss(
             teacher_logits, logits[:distilled], temperature=self.temperature
         )

@@ -164,8 +164,9 @@ def test_the_teacher_learns_the_same_whatever_the_student_is(blobs):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_student_descends_the_stated_loss(blobs):
-    method, (noisy, clean, meta) = kdmlc(), one_batch(blobs)
+@pytest.mark.parametrize("kappa", [0.5, 0.0])
+def test_the_student_descends_the_stated_loss(blobs, kappa):
+    method, (noisy, clean, meta) = kdmlc(distillation_weight=kappa), one_batch(blobs)
     teacher, student = method.networks["teacher"], method.networks["student"]
     images = tf.concat([noisy["images"], clean["images"]], 0)
     # The teacher's logits before its update, in training mode; nothing moves in stateless_call.
@@ -187,7 +188,7 @@ def test_the_student_descends_the_stated_loss(blobs):
     def log_softmax(z):
         return z - np.log(np.exp(z).sum(-1, keepdims=True))
 
-    z, temperature, kappa = seen["logits"].numpy().astype("float64"), 4.0, 0.5
+    z, temperature = seen["logits"].numpy().astype("float64"), 4.0
     hard = -(targets * log_softmax(logits)).sum(-1)
     log_q, log_p = log_softmax(z / temperature), log_softmax(logits / temperature)
     soft = temperature**2 * (np.exp(log_q) * (log_q - log_p)).sum(-1)

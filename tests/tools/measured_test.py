@@ -45,7 +45,7 @@ def test_the_overview_has_every_methods_student_and_kdmlcs_teacher():
     }
     cells = {
         "uniform80": {"methods": uniform},
-        "flip40": {"methods": {"ce": row([0.4]), "kdmlc --temperature=4": row([0.9])}},
+        "flip40": {"methods": {"ce": row([0.4]), "kdmlc --distillation_weight=1": row([0.9])}},
     }
     assert measured.overview(cells, ["ce", "glc", "mlc", "kdmlc"]).splitlines() == [
         "| method | uniform80 | flip40 |",

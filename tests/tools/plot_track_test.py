@@ -52,7 +52,7 @@ def test_curves_are_means_in_percent_within_the_band_of_all_seeds():
     rows = {
         "kdmlc": method([0.2, 0.5], [0.4, 0.6], [0.3, 0.7]),
         "kdmlc_cutout": method([0.1, 0.3]),
-        "kdmlc --temperature=4": method([0.9, 0.9]),
+        "kdmlc --distillation_weight=1": method([0.9, 0.9]),
     }
     cells = {"uniform0": cell(ce=method([0.8])), "flip40": cell(), "uniform80": cell(**rows)}
     figure = tool.curves(cells)
@@ -81,7 +81,7 @@ def test_compared_cells_have_a_panel_each_in_their_order():
 def test_plain_rows_differ_in_colour_and_marker():
     plain = [tool._style(row) for row in tool.ROWS if not row.endswith("_cutout")]
     colours = [to_rgb(style["color"]) for style in plain]
-    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 10
+    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain})
 
 
 def test_accuracy_stands_over_the_nominal_rate_with_its_deviation():

@@ -77,6 +77,8 @@ def test_rows_as_published_are():
     assert (config.temperature, config.distillation_weight, config.distil_clean) == (4, 0.5, True)
     ours = config_of("--method=kdmlc", "--epochs=5")
     assert ours.bayes_start and ours.train_on_meta and ours.warmup() == 2
+    assert ours.distillation_weight == 0
+    assert config_of("--method=offline_kd").distillation_weight == 0.5
     assert config_of("--method=mlc", "--bayes_start").bayes_start
 
 
@@ -92,6 +94,7 @@ def trained(monkeypatch):
         return type("Done", (), {"returncode": 0})
 
     monkeypatch.setattr(tool.subprocess, "run", train)
+    monkeypatch.setattr(noise_matrices, "of_run", lambda folder: None)
     return commands
 
 
@@ -118,7 +121,7 @@ def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00"
     shared = tool.settings(
         line for line in tool.COMMON.read_text().splitlines() if "--" == line[:2]
     )
-    config = {**shared, "epochs": 16, **config}
+    config = {**shared, "epochs": 16, "method": method, **config}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "report.json").write_text(json.dumps(report))
     curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
@@ -133,7 +136,7 @@ def reproduce(monkeypatch, tmp_path, *arguments):
 
 
 def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path, capsys, trained):
-    part = ("track", "--cells=uniform80", "--rows=ce,kdmlc --temperature=4", "--seeds=2")
+    part = ("track", "--cells=uniform80", "--rows=ce,kdmlc --distillation_weight=1", "--seeds=2")
     reproduce(monkeypatch, tmp_path, *part)
     assert [(c["method"], c["seed"], c["resume"]) for c in trained] == [
         ("ce", "0", False),
@@ -141,7 +144,7 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
         ("ce", "1", False),
         ("kdmlc", "1", False),
     ]
-    assert trained[1]["temperature"] == "4"
+    assert trained[1]["distillation_weight"] == "1"
     assert trained[0]["flagfile"].endswith("flags/track/uniform80.flags")
     printed = capsys.readouterr().out
     assert "| uniform80 | ce | 55.0 ± 7.1 | 55.0 ± 7.1 | – | 20.0 ± 0.0 | 1.5 | 2 |" in printed
@@ -153,7 +156,7 @@ def test_a_part_of_the_track_is_run_resumed_and_tabulated(monkeypatch, tmp_path,
     # What earlier calls finished is in the result, too.
     assert list(result["cells"]) == ["human_worse", "uniform80"]
     methods = result["cells"]["uniform80"]["methods"]
-    assert list(methods) == ["ce", "kdmlc --temperature=4"]
+    assert list(methods) == ["ce", "kdmlc --distillation_weight=1"]
     assert methods["ce"]["last_test_student_accuracy"]["mean"] == pytest.approx(0.55)
     runs = methods["ce"]["runs"]
     assert {seed: run["last_test_student_accuracy"] for seed, run in runs.items()} == {
@@ -195,22 +198,22 @@ def test_other_machines_results_stay_and_the_later_of_two_counts(
     monkeypatch, tmp_path, capsys, trained
 ):
     part = ("track", "--cells=flip40", "--seeds=2")
-    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc --temperature=4,glc")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc --distillation_weight=1,glc")
     runs = tmp_path / "runs"
     runs.rename(tmp_path / "another machine's")
-    write(runs / "track/flip40/glc-0", "ce", 4, started="2026-11-23T00:00:00")
-    write(runs / "track/flip40/glc-1", "ce", 4, started="2026-11-25T00:00:00")
+    write(runs / "track/flip40/glc-0", "glc", 8, started="2026-11-23T00:00:00")
+    write(runs / "track/flip40/glc-1", "glc", 8, started="2026-11-25T00:00:00")
     reproduce(monkeypatch, tmp_path, "track", "--tabulate", "--rows=mlc")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     methods = result["cells"]["flip40"]["methods"]
-    assert list(methods) == ["glc", "kdmlc --temperature=4"]
+    assert list(methods) == ["glc", "kdmlc --distillation_weight=1"]
     first, second = methods["glc"]["runs"].values()
     assert first["last_test_student_accuracy"] == 0.1
     assert first["machine"] == {"system": "of 2026-11-24T21:05:00"}
     assert second["last_test_student_accuracy"] == 0.9
     assert second["machine"] == {"system": "of 2026-11-25T00:00:00"}
     assert "| flip40 | glc | 50.0 ± 56.6 |" in capsys.readouterr().out
-    assert result["command"].endswith("--cells=flip40 --rows='glc,kdmlc --temperature=4'")
+    assert result["command"].endswith("--cells=flip40 --rows='glc,kdmlc --distillation_weight=1'")
 
 
 def test_runs_of_the_latest_settings_make_a_row(monkeypatch, tmp_path, capsys, trained):
@@ -242,6 +245,46 @@ def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
     with pytest.raises(SystemExit) as refused:
         reproduce(monkeypatch, tmp_path, *part, "--tabulate")
     assert refused.value.code == 2
+
+
+def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
+    monkeypatch, tmp_path, trained
+):
+    runs = tmp_path / "runs" / "track" / "flip40"
+    for row in ("ce", "kdmlc"):
+        write(runs / f"{row}-0", row, 0, distillation_weight=0.0)
+        write(tmp_path / f"{row}-1", row, 1, distillation_weight=0.5)
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    for row in ("ce", "kdmlc"):
+        (tmp_path / f"{row}-1").rename(runs / f"{row}-1")
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    methods = result["cells"]["flip40"]["methods"]
+    assert {row: list(method["runs"]) for row, method in methods.items()} == {
+        "ce": ["0", "1"],
+        "kdmlc": ["0"],
+    }
+
+
+@pytest.mark.parametrize("row, kappa", [("kdmlc", 0.0), ("kdmlc_kd", 0.5), ("kdmlc_paper", 0.5)])
+def test_a_run_of_an_earlier_default_is_of_the_row_that_names_it(
+    monkeypatch, tmp_path, capsys, trained, row, kappa
+):
+    runs = tmp_path / "runs" / "track" / "flip40"
+    write(runs / f"{row}-0", "kdmlc", 0, distillation_weight=kappa)
+    write(runs / f"{row}-1", "kdmlc", 1, distillation_weight=0.5 - kappa)
+    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
+    assert f"-1 is left out: it was run with distillation_weight={0.5 - kappa}." in (
+        capsys.readouterr().out
+    )
+    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    assert list(result["cells"]["flip40"]["methods"][row]["runs"]) == ["0"]
+
+
+def test_variants_run_only_when_named(monkeypatch, tmp_path, trained):
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--seeds=1")
+    rows = [pathlib.Path(command["run"]).name.removesuffix("-0") for command in trained]
+    assert rows == [row for row in tool.ROWS if not row.startswith(("kdmlc_bayes", "kdmlc_kd"))]
 
 
 def test_a_setting_that_earlier_runs_did_not_have_is_no_difference(monkeypatch, tmp_path, trained):
@@ -300,12 +343,12 @@ def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, 
 
 def test_kdmlcs_noise_matrix_is_in_the_result(monkeypatch, tmp_path, trained):
     runs = tmp_path / "runs" / "track"
-    for folder in ("flip40/kdmlc-1", "flip40/kdmlc-2", "uniform40/kdmlc--temperature4-0"):
+    for folder in ("flip40/kdmlc-1", "flip40/kdmlc-2", "uniform40/kdmlc--distillation_weight1-0"):
         write(runs / folder, "kdmlc", 0)
     write(runs / "uniform80" / "kdmlc-0", "kdmlc", 0)  # has none
     found = {runs / "flip40" / "kdmlc-1": {"true": [[1.0]], "estimated": [[0.9]]}}
     monkeypatch.setattr(noise_matrices, "of_run", found.get)
-    rows = "--rows=kdmlc,kdmlc --temperature=4"
+    rows = "--rows=kdmlc,kdmlc --distillation_weight=1"
     reproduce(monkeypatch, tmp_path, "track", "--tabulate", rows)
     cells = json.loads((tmp_path / "results" / "track.json").read_text())["cells"]
     entry = cells["flip40"].pop("noise_matrix")
