@@ -139,8 +139,8 @@ class Config:
     )
     average_decay: float = _setting(
         0.99,
-        "Decay per step of the average of the corrected network's weights, which "
-        "--bayes_start and the distillation term take its probabilities from; 0: no average.",
+        "Decay per step of the average of the corrected network's weights, whose "
+        "probabilities --bayes_start and the distillation term use; 0: no average.",
         low=0,
         high=0.9999,
     )
@@ -387,9 +387,9 @@ def _refuse_idle(config):
     idle = [name for name in neutral if getattr(config, name) != getattr(Config, name)]
     if idle:
         raise InputError(
-            f"With --distillation_weight=0 nothing comes of {' and '.join(f'--{n}' for n in idle)}:"
-            " give a weight above 0, e.g. 0.5, or "
-            f"{' and '.join(neutral[name] for name in idle)}, the default."
+            f"{' and '.join(f'--{name}' for name in idle)} would do nothing with "
+            "--distillation_weight=0, the default: give a weight above 0, e.g. 0.5, or "
+            f"{' and '.join(neutral[name] for name in idle)}."
         )
 
 

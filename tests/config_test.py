@@ -42,7 +42,7 @@ def test_a_rate_is_refused_where_the_noise_has_its_own():
 @pytest.mark.parametrize("idle", [{"temperature": 4.0}, {"distil_clean": True}])
 def test_settings_of_a_distillation_that_counts_nothing_are_refused(idle):
     (name,) = idle
-    with pytest.raises(InputError, match=f"With --distillation_weight=0 nothing comes of --{name}"):
+    with pytest.raises(InputError, match=f"--{name} would do nothing with --distillation_weight=0"):
         with_presets({}, idle)
     assert with_presets({}, {**idle, "distillation_weight": 0.5})
     assert with_presets({}, {**idle, "method": "offline_kd"}).distillation_weight == 0.5

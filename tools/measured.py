@@ -159,8 +159,8 @@ def table(cells):
 def overview(cells, rows):
     """The student's accuracy after the last epoch, a row for each method, a column for each cell.
 
-    Markdown, percent of the test set, the number of seeds in brackets; of those with the most
-    seeds, if there are several, the best is bold. kdmlc's teacher has a row of its own, and is not
+    Markdown, percent of the test set, the number of seeds in brackets; the best of several is bold,
+    however many seeds it has. kdmlc's teacher has a row of its own, and is not
     what a student is compared with.
 
     Args:
@@ -189,9 +189,8 @@ def overview(cells, rows):
 
 
 def _best(column):
-    """The highest mean of those with the most seeds; None where there are not two of them."""
-    most = max((spread["seeds"] for spread in column if spread), default=0)
-    compared = [spread for spread in column if spread and spread["seeds"] == most]
+    """The highest mean; None where there are not two of them."""
+    compared = [spread for spread in column if spread]
     return max(compared, key=lambda spread: spread["mean"]) if len(compared) > 1 else None
 
 

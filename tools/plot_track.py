@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.reproduce import CELLS, ROWS  # noqa: E402
 
-OVER_NOISE_RATE = ("kdmlc", "mlc", "ce", "clean_only")
+OVER_NOISE_RATE = ("kdmlc", "kdmlc_kd", "mlc", "ce", "clean_only")
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),

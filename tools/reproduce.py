@@ -180,9 +180,13 @@ def chosen_rows(arguments):
 def written_alike(rows):
     """The rows of a comma-separated list, each with its flags written as a shell would."""
     try:
-        return [shlex.join(shlex.split(row)) for row in rows.split(",")]
+        found = [shlex.split(row) for row in rows.split(",")]
     except ValueError as error:
         sys.exit(f"error: {rows!r} cannot be read: {error}. Commas separate rows.")
+    for flag in (flag for row in found for flag in row[1:]):
+        if not flag.startswith("--"):
+            sys.exit(f"error: {flag!r} is no flag of a row: write --name=value.")
+    return [shlex.join(row) for row in found]
 
 
 def chosen(what, names, known):
@@ -242,7 +246,8 @@ def settings(flags):
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "flagfile":
-            lines = (ROOT / value).read_text(encoding="utf-8").splitlines()
+            path = ROOT / pathlib.Path(value).expanduser()
+            lines = path.read_text(encoding="utf-8").splitlines()
             found |= settings(line for line in lines if line.startswith("--"))
         else:
             found[name] = value

@@ -107,7 +107,7 @@ class KDMLC(MLC):
 
         Args:
           targets: float tensor [n, classes], a constant.
-          teacher_logits: of the first examples, or of all; where there are none, κ is 0.
+          teacher_logits: of the first examples, or of all; the others learn from targets alone.
           logits: the student's, [n, classes].
         """
         kappa, distilled = self.distillation_weight, rows(teacher_logits)

@@ -390,6 +390,7 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
         (["track", "--rows=ce --milestones=8,12"], "no row '12'; commas"),
         (["track", "--rows=ce --milestones='8"], "cannot be read: No closing quotation"),
         (["digits_uniform80", "--methods=ce 'x"], "cannot be read: No closing quotation"),
+        (["track", "--rows=ce --learning_rate 0.2"], "'0.2' is no flag of a row: write --name="),
         (["uniform"], "no experiment 'uniform'; there are: "),
     ],
 )
