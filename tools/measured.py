@@ -160,8 +160,8 @@ def overview(cells, rows):
     """The student's accuracy after the last epoch, a row for each method, a column for each cell.
 
     Markdown, percent of the test set, the number of seeds in brackets; the best of several is bold,
-    however many seeds it has. kdmlc's teacher has a row of its own, and is not
-    what a student is compared with.
+    however many seeds it has. kdmlc's teacher has a row of its own, and is not what a student is
+    compared with.
 
     Args:
       cells: as of `table`.

@@ -81,7 +81,7 @@ def test_compared_cells_have_a_panel_each_in_their_order():
 def test_plain_rows_differ_in_colour_and_marker():
     plain = [tool._style(row) for row in tool.ROWS if not row.endswith("_cutout")]
     colours = [to_rgb(style["color"]) for style in plain]
-    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain})
+    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 11
 
 
 def test_accuracy_stands_over_the_nominal_rate_with_its_deviation():

@@ -118,10 +118,7 @@ def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00"
         "results": {"last": result, "selected": result},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    shared = tool.settings(
-        line for line in tool.COMMON.read_text().splitlines() if "--" == line[:2]
-    )
-    config = {**shared, "epochs": 16, "method": method, **config}
+    config = {**tool.common_settings(), "epochs": 16, "method": method, **config}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "report.json").write_text(json.dumps(report))
     curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
