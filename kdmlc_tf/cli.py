@@ -21,25 +21,45 @@ _DEFINE = {
 }
 
 
-def define_config_flags():
-    """One flag for every field of Config; unset flags are None, so that a preset can speak."""
+def define_config_flags(values=FLAGS):
+    """One flag for every field of Config; unset flags are None, so that a preset can speak.
+
+    Args:
+      values: the absl FlagValues to add them to.
+    """
     for field in dataclasses.fields(config_lib.Config):
         kinds = [k for k in typing.get_args(field.type) if k is not type(None)] or [field.type]
         choices = field.metadata.get("choices")
         help_text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
         if field.default is not None:
             help_text += f" Default: {field.default}."
-        _DEFINE[kinds[0]](field.name, None, help_text)
+        _DEFINE[kinds[0]](field.name, None, help_text, flag_values=values)
 
 
-def config_from_flags():
+def config_of(arguments):
+    """The Config that the train command makes of `arguments`, e.g. ["--noise=0.4"].
+
+    Raises:
+      InputError: a value outside its range.
+      absl.flags.Error: no flag of the configuration, or a value of the wrong kind.
+    """
+    values = flags.FlagValues()
+    define_config_flags(values)
+    values(["train", *arguments])
+    return config_from_flags(values)
+
+
+def config_from_flags(values=FLAGS):
     """The Config that the flags, the presets of method and data set, and the defaults give.
+
+    Args:
+      values: the parsed FlagValues of `define_config_flags`.
 
     Raises:
       InputError: a value outside its range.
     """
     names = [field.name for field in dataclasses.fields(config_lib.Config)]
-    given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    given = {name: values[name].value for name in names if values[name].value is not None}
     if "data_dir" in given:
         given["data_dir"] = os.path.abspath(given["data_dir"])
     if "noise_type" in given:

@@ -149,7 +149,7 @@ def _open(folder, config, prepared, *, resume, overwrite):
     """(run, method, first epoch): new, or restored; errors come before any writing."""
     if resume:
         run = run_lib.Run(folder)
-        run.config = config  # as stored, but for where and how fast it goes on
+        run.config = config  # as stored, but for where and how fast it goes on, and idle settings
         method = run.build_method(initial=not run.checkpoints.epochs())
         return run, method, run.checkpoints.restore_latest(method)
     method = Builder(

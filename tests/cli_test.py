@@ -8,6 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
+
+from kdmlc_tf import cli
+from kdmlc_tf.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SMALL = (
@@ -47,6 +51,16 @@ def test_help_lists_the_flags_without_waiting_for_tensorflow(tmp_path):
         [sys.executable, "-c", WRONG_FLAG], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_configuration_of_a_command_line_is_had_without_running_it(tmp_path):
+    (tmp_path / "some.flags").write_text("--method=offline_kd\n--noise=0.4\n")
+    config = cli.config_of([f"--flagfile={tmp_path / 'some.flags'}", "--noise=0.6"])
+    assert (config.method, config.noise) == ("offline_kd", 0.6)
+    assert config.distillation_weight == 0.5  # the method's own default
+    assert cli.config_of([]) == Config()  # nothing of it stays
+    with pytest.raises(absl_flags.Error, match="Unknown command line flag 'nois'"):
+        cli.config_of(["--nois=0.4"])
 
 
 @pytest.mark.parametrize(

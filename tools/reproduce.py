@@ -25,6 +25,7 @@ its latest run. tools/plot_track.py draws it.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import shlex
 import subprocess
@@ -33,6 +34,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from kdmlc_tf import cli  # noqa: E402
+from kdmlc_tf.config import differences  # noqa: E402
 from tools import measured  # noqa: E402
 
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
@@ -113,8 +116,7 @@ def run_track(arguments, known):
                 if arguments.missing and str(seed) in measured.runs_of(known.get(cell), row):
                     continue
                 folder = folder_of(arguments, cell, row, seed)
-                flags = [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
-                run(arguments, COMMON, flags, seed, folder)
+                run(arguments, COMMON, cell_flags(cell, row), seed, folder)
 
 
 def track(arguments, known):
@@ -162,10 +164,19 @@ def cell_files():
     return {path.stem: path for path in sorted(COMMON.parent.glob("*.flags")) if path != COMMON}
 
 
+def cell_flags(cell, row):
+    """The flags of a row in a cell, but for those that the track shares."""
+    return [f"--flagfile={cell_files()[cell]}", *row_flags(row)]
+
+
 def row_flags(row):
-    """The flags of a row: a name of ROWS, and what follows it."""
+    """The flags of a row: a name of ROWS, and what follows it; files are found from anywhere."""
     name, *more = shlex.split(row)
-    return [*shlex.split(ROWS[name]), *more]
+    file = "--flagfile="
+    return [
+        f"{file}{ROOT / flag.removeprefix(file)}" if flag.startswith(file) else flag
+        for flag in [*shlex.split(ROWS[name]), *more]
+    ]
 
 
 def chosen_rows(arguments):
@@ -212,46 +223,34 @@ def finished(arguments, cell):
     for row in dict.fromkeys([*ROWS, *chosen_rows(arguments)]):
         for seed in range(arguments.seeds):
             folder = folder_of(arguments, cell, row, seed)
-            if measured.is_finished(folder) and is_of_track(folder, row):
+            if measured.is_finished(folder) and is_of_track(folder, cell, row):
                 found.setdefault(row, {})[seed] = folder
     return found
 
 
-def is_of_track(folder, row):
-    """Whether a run has the settings that the track's rows share; if not, that is said."""
+def is_of_track(folder, cell, row):
+    """Whether a run has the settings that its cell and row make today; if not, that is said."""
     config = measured.read(folder / "config.json")
-    shared = common_settings()
-    set_here = shared | settings(row_flags(row))
-    wanted = {name: set_here[name] for name in shared}
-    if config["method"] == "kdmlc":  # its default was 0.5
-        wanted["distillation_weight"] = str(float(set_here.get("distillation_weight", 0)))
     others = [
-        f"{name}={config[name]}"
-        for name, value in wanted.items()
-        if str(config.get(name, value)) != value
+        f"{name}={found}, not {wanted}"
+        for name, found, wanted in differences(config, dataclasses.asdict(config_of(cell, row)))
+        if name != "seed"
     ]
     if others:
-        print(f"{folder} is left out: it was run with {', '.join(others)}.")
+        print(f"{folder} is left out: it was run with {'; '.join(others)}.")
     return not others
+
+
+def config_of(cell, row):
+    """The Config that train makes of a row in a cell."""
+    return cli.config_of([f"--flagfile={COMMON}", *cell_flags(cell, row)])
 
 
 def common_settings():
     """The settings that the track's rows share, dict name -> text."""
-    return settings([f"--flagfile={COMMON}"])
-
-
-def settings(flags):
-    """Dict name -> text of flags --name=value, and of those in a --flagfile=PATH."""
-    found = {}
-    for flag in flags:
-        name, _, value = flag.removeprefix("--").partition("=")
-        if name == "flagfile":
-            path = ROOT / pathlib.Path(value).expanduser()
-            lines = path.read_text(encoding="utf-8").splitlines()
-            found |= settings(line for line in lines if line.startswith("--"))
-        else:
-            found[name] = value
-    return found
+    lines = COMMON.read_text(encoding="utf-8").splitlines()
+    flags = [line.removeprefix("--") for line in lines if line.startswith("--")]
+    return dict(flag.split("=", 1) for flag in flags)
 
 
 def noise_matrix(row, folders, before):

@@ -7,7 +7,6 @@ import pathlib
 import sys
 
 import pytest
-from absl import flags as absl_flags
 
 from kdmlc_tf import cli
 from tools import noise_matrices
@@ -24,13 +23,7 @@ TRANSFER = ["fashion_uniform80", "fashion_flip40"]
 
 def config_of(*flags):
     """The Config that train makes of command-line flags."""
-    if "dataset" not in absl_flags.FLAGS:
-        cli.define_config_flags()
-    absl_flags.FLAGS.unparse_flags()
-    for name in absl_flags.FLAGS:
-        absl_flags.FLAGS[name].unparse()
-    absl_flags.FLAGS(["train", *flags])
-    return cli.config_from_flags()
+    return cli.config_of(flags)
 
 
 def test_every_cell_shares_what_the_comparison_rests_on():
@@ -90,7 +83,11 @@ def trained(monkeypatch):
     def train(command, **kwargs):
         flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
         commands.append({**flags, "resume": "resume" in flags})
-        write(pathlib.Path(flags["run"]), flags["method"], int(flags["seed"]), **chosen(flags))
+        of_config = [
+            flag for flag in command[3:] if not flag.startswith(("--run=", "--re", "--noe"))
+        ]
+        config = dataclasses.asdict(config_of(*of_config))
+        write(pathlib.Path(flags["run"]), **config)
         return type("Done", (), {"returncode": 0})
 
     monkeypatch.setattr(tool.subprocess, "run", train)
@@ -98,13 +95,11 @@ def trained(monkeypatch):
     return commands
 
 
-def chosen(flags):
-    """Of flags those that a run's configuration is to hold as well."""
-    return {name: flags[name] for name in ("student", "teacher") if name in flags}
-
-
 def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00", **config):
-    """A run's files, of two epochs; its accuracies tell method and seed, its machine the day."""
+    """A run's files, of two epochs; its accuracies tell method and seed, its machine the day.
+
+    Its settings are those of the track's cell and row that it is named by, but for `config`.
+    """
     accuracy = {"ce": 0.5, "kdmlc": 0.6}.get(method, 0.1) + seed / 10
     result = {"epoch": 2, "test_student_accuracy": accuracy, "val_student_accuracy": 0.2}
     report = {
@@ -118,8 +113,13 @@ def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00"
         "results": {"last": result, "selected": result},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**tool.common_settings(), "epochs": 16, "method": method, **config}
-    (folder / "config.json").write_text(json.dumps(config))
+    flags = [
+        f"--flagfile={file}" for cell, file in tool.cell_files().items() if cell in folder.parts
+    ]
+    row = folder.name.rpartition("-")[0]
+    flags += tool.row_flags(row) if row in tool.ROWS else [f"--method={method}"]
+    ours = config_of(f"--flagfile={tool.COMMON}", *flags)
+    (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(ours), **config}))
     (folder / "report.json").write_text(json.dumps(report))
     curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
     (folder / "metrics.csv").write_text(curve)
@@ -178,7 +178,7 @@ def test_unfinished_runs_and_those_of_other_settings_are_left_out(
     runs = tmp_path / "runs" / "track" / "flip40"
     write(runs / "ce-0", "ce", 0)
     write(runs / "ce-1", "ce", 1, student="resnet8")
-    write(runs / "mlc_teacher-0", "mlc", 0, student=tool.TEACHER)
+    write(runs / "mlc_teacher-0", "mlc", 0)
     write(runs / "glc-0", "glc", 0, status="stopped")
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
@@ -187,7 +187,7 @@ def test_unfinished_runs_and_those_of_other_settings_are_left_out(
         "ce": 1,
         "mlc_teacher": 1,
     }
-    assert "ce-1 is left out: it was run with student=resnet8." in capsys.readouterr().out
+    assert "ce-1 is left out: it was run with student=resnet8, not " in capsys.readouterr().out
     assert result["command"].endswith("--seeds=1 --cells=flip40 --rows=ce,mlc_teacher")
 
 
@@ -215,15 +215,18 @@ def test_other_machines_results_stay_and_the_later_of_two_counts(
 
 def test_runs_of_the_latest_settings_make_a_row(monkeypatch, tmp_path, capsys, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=2")
-    before = tmp_path / "runs" / "track" / "flip40"
-    for seed in (0, 1):
-        write(before / f"ce-{seed}", "ce", seed, learning_rate=None)
-    later = {"started": "2026-11-25T00:00:00", "learning_rate": 0.2, "added_since": True}
-    write(before / "ce-1", "ce", 1, **later)
+    path = tmp_path / "results" / "track.json"
+    result = json.loads(path.read_text())
+    before = result["cells"]["flip40"]["methods"]["ce"]["config"]
+    before["learning_rate"] = 0.3  # as if the default had been another
+    path.write_text(json.dumps(result))
+    (tmp_path / "runs").rename(tmp_path / "another machine's")
+    later = {"started": "2026-11-25T00:00:00", "added_since": True}
+    write(tmp_path / "runs" / "track" / "flip40" / "ce-1", "ce", 1, **later)
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
-    result = json.loads((tmp_path / "results" / "track.json").read_text())
+    result = json.loads(path.read_text())
     assert list(result["cells"]["flip40"]["methods"]["ce"]["runs"]) == ["1"]
-    line = "ce, seed 0, is left out: it was run with learning_rate=None, not 0.2."
+    line = "ce, seed 0, is left out: it was run with learning_rate=0.3, not 0.1."
     assert line in capsys.readouterr().out
 
 
@@ -249,11 +252,8 @@ def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
 ):
     runs = tmp_path / "runs" / "track" / "flip40"
     for row in ("ce", "kdmlc"):
-        write(runs / f"{row}-0", row, 0, distillation_weight=0.0)
-        write(tmp_path / f"{row}-1", row, 1, distillation_weight=0.5)
-    reproduce(monkeypatch, tmp_path, "track", "--tabulate")
-    for row in ("ce", "kdmlc"):
-        (tmp_path / f"{row}-1").rename(runs / f"{row}-1")
+        write(runs / f"{row}-0", row, 0)
+        write(runs / f"{row}-1", row, 1, distillation_weight=0.5)
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
     result = json.loads((tmp_path / "results" / "track.json").read_text())
     methods = result["cells"]["flip40"]["methods"]
@@ -271,7 +271,7 @@ def test_a_run_of_an_earlier_default_is_of_the_row_that_names_it(
     write(runs / f"{row}-0", "kdmlc", 0, distillation_weight=kappa)
     write(runs / f"{row}-1", "kdmlc", 1, distillation_weight=0.5 - kappa)
     reproduce(monkeypatch, tmp_path, "track", "--tabulate")
-    assert f"-1 is left out: it was run with distillation_weight={0.5 - kappa}." in (
+    assert f"-1 is left out: it was run with distillation_weight={0.5 - kappa}, not {kappa}." in (
         capsys.readouterr().out
     )
     result = json.loads((tmp_path / "results" / "track.json").read_text())
@@ -340,8 +340,10 @@ def test_cells_that_are_not_compared_run_only_when_named(monkeypatch, tmp_path, 
 
 def test_kdmlcs_noise_matrix_is_in_the_result(monkeypatch, tmp_path, trained):
     runs = tmp_path / "runs" / "track"
-    for folder in ("flip40/kdmlc-1", "flip40/kdmlc-2", "uniform40/kdmlc--distillation_weight1-0"):
+    for folder in ("flip40/kdmlc-1", "flip40/kdmlc-2"):
         write(runs / folder, "kdmlc", 0)
+    other = runs / "uniform40" / "kdmlc--distillation_weight1-0"
+    write(other, "kdmlc", 0, distillation_weight=1.0)
     write(runs / "uniform80" / "kdmlc-0", "kdmlc", 0)  # has none
     found = {runs / "flip40" / "kdmlc-1": {"true": [[1.0]], "estimated": [[0.9]]}}
     monkeypatch.setattr(noise_matrices, "of_run", found.get)
