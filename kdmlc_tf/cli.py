@@ -45,7 +45,9 @@ def config_of(arguments):
     """
     values = flags.FlagValues()
     define_config_flags(values)
-    values(["train", *arguments])
+    rest = values(["train", *arguments])[1:]
+    if rest:
+        raise flags.Error(f"Unexpected argument {rest[0]!r}; flags are written --name=value.")
     return config_from_flags(values)
 
 

@@ -61,6 +61,8 @@ def test_the_configuration_of_a_command_line_is_had_without_running_it(tmp_path)
     assert cli.config_of([]) == Config()  # nothing of it stays
     with pytest.raises(absl_flags.Error, match="Unknown command line flag 'nois'"):
         cli.config_of(["--nois=0.4"])
+    with pytest.raises(absl_flags.Error, match="Unexpected argument 'noise=0.4'"):
+        cli.config_of(["noise=0.4"])
 
 
 @pytest.mark.parametrize(

@@ -21,21 +21,27 @@ The result holds whatever is finished in any cell, of this call and of earlier o
 the row kdmlc estimated. What results/track.json holds of other runs stays in it, so that several
 machines and days can fill it: each run there says when and where it was made. --missing leaves out
 what it holds. Of two runs of one seed the later counts, of a row only those with the settings of
-its latest run. tools/plot_track.py draws it.
+its latest run; of those in --runs only such as have the settings that cell and row make today.
+tools/plot_track.py draws it.
 """
 
 import argparse
 import dataclasses
+import itertools
+import os
 import pathlib
 import shlex
 import subprocess
 import sys
+
+import absl.flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf import cli  # noqa: E402
 from kdmlc_tf.config import differences  # noqa: E402
+from kdmlc_tf.errors import InputError  # noqa: E402
 from tools import measured  # noqa: E402
 
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
@@ -110,6 +116,8 @@ def run_track(arguments, known):
     """Runs the track, cell by cell and row by row; seeds come first."""
     cells = chosen("cell", arguments.cells, cell_files())
     rows = chosen_rows(arguments)
+    for cell, row in itertools.product(cells, rows):
+        config_of(cell, row)  # what is wrong is said before hours of runs
     for seed in range(0 if arguments.tabulate else arguments.seeds):
         for cell in cells:
             for row in rows:
@@ -170,13 +178,9 @@ def cell_flags(cell, row):
 
 
 def row_flags(row):
-    """The flags of a row: a name of ROWS, and what follows it; files are found from anywhere."""
+    """The flags of a row: a name of ROWS, and what follows it."""
     name, *more = shlex.split(row)
-    file = "--flagfile="
-    return [
-        f"{file}{ROOT / flag.removeprefix(file)}" if flag.startswith(file) else flag
-        for flag in [*shlex.split(ROWS[name]), *more]
-    ]
+    return [*shlex.split(ROWS[name]), *more]
 
 
 def chosen_rows(arguments):
@@ -229,7 +233,10 @@ def finished(arguments, cell):
 
 
 def is_of_track(folder, cell, row):
-    """Whether a run has the settings that its cell and row make today; if not, that is said."""
+    """Whether a run has the settings that its cell and row make today; if not, that is said.
+
+    A setting that was added since, or is no more, is not looked at.
+    """
     config = measured.read(folder / "config.json")
     others = [
         f"{name}={found}, not {wanted}"
@@ -242,8 +249,11 @@ def is_of_track(folder, cell, row):
 
 
 def config_of(cell, row):
-    """The Config that train makes of a row in a cell."""
-    return cli.config_of([f"--flagfile={COMMON}", *cell_flags(cell, row)])
+    """The Config that train makes of a row in a cell; where it makes none, the program ends."""
+    try:
+        return cli.config_of([f"--flagfile={COMMON}", *cell_flags(cell, row)])
+    except (absl.flags.Error, InputError) as error:
+        sys.exit(f"error: the row {row!r} cannot be run in the cell {cell}: {error}")
 
 
 def common_settings():
@@ -300,9 +310,10 @@ def _arguments():
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
     arguments = parser.parse_args()
-    for name in ("runs", "data_dir"):  # train runs in the repository
+    for name in ("runs", "data_dir", "results"):
         given = getattr(arguments, name)
         setattr(arguments, name, given and str(pathlib.Path(given).resolve()))
+    os.chdir(ROOT)  # where train runs: a row's paths mean the same here and there
     return arguments
 
 

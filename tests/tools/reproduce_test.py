@@ -278,6 +278,18 @@ def test_a_run_of_an_earlier_default_is_of_the_row_that_names_it(
     assert list(result["cells"]["flip40"]["methods"][row]["runs"]) == ["0"]
 
 
+def test_a_rows_flagfile_and_the_users_folders_are_found_from_anywhere(
+    monkeypatch, tmp_path, trained
+):
+    monkeypatch.chdir(tmp_path)
+    part = ("--cells=flip40", "--rows=kdmlc_paper", "--seeds=1", "--runs=mine", "--results=found")
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "track", *part])
+    tool.main()
+    assert (tmp_path / "mine" / "track" / "flip40" / "kdmlc_paper-0").is_dir()
+    result = json.loads((tmp_path / "found" / "track.json").read_text())
+    assert result["cells"]["flip40"]["methods"]["kdmlc_paper"]["config"]["temperature"] == 4
+
+
 def test_variants_run_only_when_named(monkeypatch, tmp_path, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--seeds=1")
     rows = [pathlib.Path(command["run"]).name.removesuffix("-0") for command in trained]
@@ -390,6 +402,8 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
         (["track", "--rows=ce --milestones='8"], "cannot be read: No closing quotation"),
         (["digits_uniform80", "--methods=ce 'x"], "cannot be read: No closing quotation"),
         (["track", "--rows=ce --learning_rate 0.2"], "'0.2' is no flag of a row: write --name="),
+        (["track", "--rows=ce --noexport"], "'ce --noexport' cannot be run in .* flag 'noexport'"),
+        (["track", "--rows=ce --noise=2"], "between 0 and 1. Received: 2.0."),
         (["uniform"], "no experiment 'uniform'; there are: "),
     ],
 )
