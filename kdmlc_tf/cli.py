@@ -47,7 +47,7 @@ def config_of(arguments):
     define_config_flags(values)
     rest = values(["train", *arguments])[1:]
     if rest:
-        raise flags.Error(f"Unexpected argument {rest[0]!r}; flags are written --name=value.")
+        raise flags.Error(f"{_unexpected(rest[0])}.")
     return config_from_flags(values)
 
 
@@ -137,8 +137,12 @@ def _parse(argv):
             what = f"The file of --flagfile cannot be read as text: {what}."
         _exit(f"{what} (--help lists the flags.)")
     if len(rest) > 1:
-        _exit(f"Unexpected argument {rest[1]!r}; flags are written --name=value (see --help).")
+        _exit(f"{_unexpected(rest[1])} (see --help).")
     return rest
+
+
+def _unexpected(argument):
+    return f"Unexpected argument {argument!r}; flags are written --name=value"
 
 
 def _exit(sentence):

@@ -129,14 +129,27 @@ def _alike(row, runs):
     config = max(runs.values(), key=lambda run: run["started"])["config"]
     alike = {}
     for seed, run in runs.items():
-        changed = [
-            f"{name}={old}, not {new}" for name, old, new in differences(run["config"], config)
-        ]
-        if changed:
-            print(f"{row}, seed {seed}, is left out: it was run with {'; '.join(changed)}.")
-        else:
+        if has_settings(f"{row}, seed {seed},", run["config"], config):
             alike[seed] = {**run, "config": config}
     return alike
+
+
+def has_settings(run, found, wanted):
+    """Whether a run's settings are those wanted; if not, it is said of the run so named.
+
+    Args:
+      run: how the sentence calls it.
+      found: dict name -> value; its seed and the data's place may be any.
+      wanted: the same, as they ought to be. What only one of them has is not looked at.
+    """
+    others = [
+        f"{name}={value}, not {other}"
+        for name, value, other in differences(found, wanted)
+        if name not in _OF_A_RUN
+    ]
+    if others:
+        print(f"{run} is left out: it was run with {'; '.join(others)}.")
+    return not others
 
 
 def table(cells):

@@ -40,7 +40,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf import cli  # noqa: E402
-from kdmlc_tf.config import differences  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
 from tools import measured  # noqa: E402
 
@@ -233,19 +232,9 @@ def finished(arguments, cell):
 
 
 def is_of_track(folder, cell, row):
-    """Whether a run has the settings that its cell and row make today; if not, that is said.
-
-    A setting that was added since, or is no more, is not looked at.
-    """
-    config = measured.read(folder / "config.json")
-    others = [
-        f"{name}={found}, not {wanted}"
-        for name, found, wanted in differences(config, dataclasses.asdict(config_of(cell, row)))
-        if name != "seed"
-    ]
-    if others:
-        print(f"{folder} is left out: it was run with {'; '.join(others)}.")
-    return not others
+    """Whether a run has the settings that its cell and row make today; if not, that is said."""
+    wanted = dataclasses.asdict(config_of(cell, row))
+    return measured.has_settings(folder, measured.read(folder / "config.json"), wanted)
 
 
 def config_of(cell, row):

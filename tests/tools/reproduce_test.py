@@ -83,9 +83,8 @@ def trained(monkeypatch):
     def train(command, **kwargs):
         flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
         commands.append({**flags, "resume": "resume" in flags})
-        of_config = [
-            flag for flag in command[3:] if not flag.startswith(("--run=", "--re", "--noe"))
-        ]
+        trains_own = ("--run=", "--resume", "--noexport")
+        of_config = [flag for flag in command[3:] if not flag.startswith(trains_own)]
         config = dataclasses.asdict(config_of(*of_config))
         write(pathlib.Path(flags["run"]), **config)
         return type("Done", (), {"returncode": 0})
