@@ -33,13 +33,16 @@ DATA = {
     "distribution_test": ["replicas.py"],
     "multi_worker_test": ["worker.py"],
     "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
+    "tools/leads_test": ["//tools:leads.py", "//tools:measured.py"],
     "tools/measured_test": ["//tools:measured.py"],
     "tools/noise_matrices_test": ["//tools:noise_matrices.py"],
     "tools/plot_track_test": [
-        *("//tools:measured.py", "//tools:plot_track.py", "//tools:reproduce.py"),
+        *("//tools:leads.py", "//tools:measured.py"),
+        *("//tools:plot_track.py", "//tools:reproduce.py"),
     ],
     "tools/reproduce_test": [
-        *("//:flags", "//tools:measured.py", "//tools:noise_matrices.py", "//tools:reproduce.py"),
+        *("//:flags", "//tools:leads.py", "//tools:measured.py"),
+        *("//tools:noise_matrices.py", "//tools:reproduce.py"),
     ],
     "tools/serve_client_test": ["//tools:serve_client.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],

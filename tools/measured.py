@@ -160,12 +160,12 @@ def table(cells):
     Args:
       cells: dict cell -> its part of the result, with "methods".
     """
-    lines = _head(["cell", "method", *_COLUMNS, "minutes", "seeds"])
+    lines = head(["cell", "method", *_COLUMNS, "minutes", "seeds"])
     for cell, part in cells.items():
         for method, row in part["methods"].items():
             figures = [_percent(row.get(name)) for name in _COLUMNS.values()]
             minutes, seeds = f"{row['minutes']['mean']:.1f}", str(len(row["runs"]))
-            lines.append(_line([cell, method, *figures, minutes, seeds]))
+            lines.append(line([cell, method, *figures, minutes, seeds]))
     return "\n".join(lines)
 
 
@@ -186,7 +186,7 @@ def overview(cells, rows):
         for row in rows
     }
     best = [_best(column) for column in zip(*spreads.values(), strict=True)]
-    lines = _head(["method", *cells])
+    lines = head(["method", *cells])
     for row, found in spreads.items():
         if any(found):
             texts = map(_with_seeds, found)
@@ -194,10 +194,10 @@ def overview(cells, rows):
                 f"**{text}**" if spread and spread is top else text
                 for text, spread, top in zip(texts, found, best, strict=True)
             ]
-            lines.append(_line([row, *marked]))
+            lines.append(line([row, *marked]))
     teacher = [_of_cell(part, "kdmlc", "last_test_teacher_accuracy") for part in cells.values()]
     if any(teacher):
-        lines.append(_line(["(kdmlc's teacher)", *map(_with_seeds, teacher)]))
+        lines.append(line(["(kdmlc's teacher)", *map(_with_seeds, teacher)]))
     return "\n".join(lines)
 
 
@@ -217,11 +217,13 @@ def _with_seeds(spread):
     return f"{_percent(spread)} ({spread['seeds']})" if spread else _percent(None)
 
 
-def _head(names):
-    return [_line(names), _line(["---"] * len(names))]
+def head(names):
+    """The two lines that begin a Markdown table."""
+    return [line(names), line(["---"] * len(names))]
 
 
-def _line(texts):
+def line(texts):
+    """A line of a Markdown table."""
     return f"| {' | '.join(texts)} |"
 
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.reproduce import CELLS, ROWS  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, ROWS  # noqa: E402
 
 OVER_NOISE_RATE = ("kdmlc", "kdmlc_kd", "mlc", "ce", "clean_only")
 CLASSES = (
@@ -32,8 +32,7 @@ CLASSES = (
 )
 _DOTS_PER_INCH = 110  # 8.2 inches are README's width
 _KEYS = 5  # of the legend in a line
-_CUTOUT = "_cutout"
-_PLAIN = [row for row in ROWS if not row.endswith(_CUTOUT)]
+_PLAIN = [row for row in ROWS if not row.endswith(CUTOUT)]
 # For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black, an orange and a darker grey
 # stand for its sand and its grey, which are pale on white. The markers say the same again.
 _COLOURS = {
@@ -203,7 +202,7 @@ def _draw_matrix(ax, matrix):
 
 def _style(row):
     """How a row is drawn: cutout dashed, in the colour of the same row without."""
-    plain = row.removesuffix(_CUTOUT)
+    plain = row.removesuffix(CUTOUT)
     return {
         "color": _COLOURS[plain],
         "marker": _MARKERS[plain],

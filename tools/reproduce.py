@@ -8,7 +8,7 @@
     python tools/reproduce.py track --data_dir=DIR --cells=uniform0 --rows=kdmlc,mlc,ce,clean_only
 
 Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
-README.md quotes: mean ± standard deviation over seeds, last epoch and selected epoch.
+README.md and docs/ quote: mean ± standard deviation over seeds, last epoch and selected epoch.
 
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
 in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf import cli  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
-from tools import measured  # noqa: E402
+from tools import leads, measured  # noqa: E402
 
 METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
@@ -61,7 +61,8 @@ ROWS = {
     "kdmlc": "--method=kdmlc",
 }
 VARIANTS = ("kdmlc_bayes", "kdmlc_kd")  # run only when --rows names them
-ROWS.update({f"{row}_cutout": f"{flags} --cutout=16" for row, flags in ROWS.items()})
+CUTOUT = "_cutout"
+ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
 
 def main():
@@ -71,7 +72,7 @@ def main():
     if arguments.experiment == "track":
         run_track(arguments, cells_in(path))
         result = track(arguments, cells_in(path))  # read again: a run takes its time
-        tables = tables_of(result)
+        tables = tables_of(result).values()
     else:
         result = compare(arguments)
         tables = [measured.table({arguments.experiment: result})]
@@ -144,15 +145,27 @@ def track(arguments, known):
 
 
 def tables_of(result):
-    """The track's tables: that of README.md, the student's accuracy alone, and that of all figures.
+    """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
 
-    The first has the cells that are compared and those of Fashion-MNIST.
+    The overview, README.md's, is the student's accuracy alone, in the cells that are compared and
+    in those of Fashion-MNIST. The leads are of KDMLC's rows over the others at the student's size,
+    over those with Cutout where they have it themselves.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
     rows = [row for row in ROWS if not row.startswith("mlc_teacher")]
-    return [*([measured.overview(compared, rows)] if compared else []), measured.table(cells)]
+    ours = [row for row in rows if row.startswith("kdmlc")]
+    others = {
+        row: [name for name in rows if name not in ours and (CUTOUT in row or CUTOUT not in name)]
+        for row in ours
+    }
+    tables = {
+        "overview": measured.overview(compared, rows) if compared else "",
+        "figures": measured.table(cells),
+        "leads": leads.table(cells, ours, others),
+    }
+    return {name: table for name, table in tables.items() if table}
 
 
 def track_command(cells):

@@ -1,0 +1,46 @@
+"""The table of what KDMLC's students lead the others by."""
+
+from tools import leads, measured
+
+
+def row(test, validation, teacher=None):
+    """A row with a run for each seed that has a figure; None: it has no such run."""
+    runs = {}
+    for seed, accuracy in enumerate(test):
+        if accuracy is not None:
+            runs[seed] = {
+                "minutes": 1,
+                "config": {},
+                "last_test_student_accuracy": accuracy,
+                "last_val_student_accuracy": validation[seed],
+            }
+            if teacher:
+                runs[seed]["last_test_teacher_accuracy"] = teacher[seed]
+    return measured.summary(runs)
+
+
+def test_seeds_are_compared_with_the_same_seeds():
+    cell = {
+        "kdmlc": row([0.6, 0.62, 0.9], [0.2, 0.2, 0.2], [0.75, 0.62, 0.9]),
+        "mlc": row([0.5, 0.6], [0.15, 0.15]),
+        "ce": row([None, 0.57], [None, 0.19]),
+    }
+    others = {"kdmlc": ["ce", "mlc", "glc"]}
+    assert leads.table({"flip40": {"methods": cell}}, ["kdmlc"], others).splitlines() == [
+        "| cell | row | best other | mlc | validation (noisy) | of its teacher |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| flip40 | kdmlc | ce: 5.0 (1) | 6.0, least 2.0 (2) | ce: 1.0 (1) | "
+        "93.3, least 80.0 (3) |",
+    ]
+
+
+def test_a_row_that_nothing_is_compared_with_has_no_lead():
+    alone = {"kdmlc": row([0.6], [0.2], [0.7]), "mlc": row([None, 0.5], [None, 0.2])}
+    cells = {"flip40": {"methods": alone}, "uniform80": {"methods": {"ce": row([0.5], [0.2])}}}
+    assert leads.table(cells, ["kdmlc"], {"kdmlc": ["ce", "mlc"]}) == ""
+
+
+def test_without_mlc_its_column_is_empty():
+    cell = {"kdmlc": row([0.5], [0.2], [0.5]), "ce": row([0.52], [0.2])}
+    table = leads.table({"flip40": {"methods": cell}}, ["kdmlc"], {"kdmlc": ["ce", "mlc"]})
+    assert table.endswith("| flip40 | kdmlc | ce: -2.0 (1) | – | ce: 0.0 (1) | 100.0 (1) |")
