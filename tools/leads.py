@@ -10,37 +10,37 @@ _TEACHER = "last_test_teacher_accuracy"
 _COLUMNS = ("best other", "mlc", "validation (noisy)", "of its teacher")
 
 
-def table(cells, ours, others):
+def table(cells, rivals):
     """The leads as one Markdown table; "" where there are none.
 
     A lead is the mean over the seeds that both rows have, each against the same seed, in points of
-    the student's accuracy after the last epoch. The best other is the one with the smallest lead;
-    on the validation labels it may be another one, which is named. A last column has the share of
-    its teacher's accuracy that the student keeps, in percent.
+    the student's accuracy after the last epoch; with it goes the least of them, and their number.
+    The best other is the row with the smallest lead, however many seeds that has; on the validation
+    labels it may be another one, which is named. A last column has the share of its teacher's
+    accuracy that the student keeps, in percent.
 
     Args:
       cells: dict cell -> its part of the result, with "methods".
-      ours: rows that lead.
-      others: dict row of `ours` -> the rows that it is compared with.
+      rivals: dict row -> the rows that it is compared with.
     """
     lines = []
     for cell, part in cells.items():
-        for row in ours:
+        for row, others in rivals.items():
             runs = measured.runs_of(part, row)
-            compared = {name: measured.runs_of(part, name) for name in others[row]}
-            best = smallest(runs, compared, _TEST)
+            compared = {name: measured.runs_of(part, name) for name in others}
+            best = _smallest(runs, compared, _TEST)
             if best:
                 figures = [
-                    named(best),
-                    text(leads(runs, compared.get("mlc", {}), _TEST)),
-                    named(smallest(runs, compared, _VALIDATION)),
-                    text(kept(runs)),
+                    _named(best),
+                    _text(_leads(runs, compared.get("mlc", {}), _TEST)),
+                    _named(_smallest(runs, compared, _VALIDATION)),
+                    _text(_kept(runs)),
                 ]
                 lines.append(measured.line([cell, row, *figures]))
     return "\n".join([*measured.head(["cell", "row", *_COLUMNS]), *lines]) if lines else ""
 
 
-def leads(runs, others, name):
+def _leads(runs, others, name):
     """A figure's differences in points, one for each seed that both have.
 
     Args:
@@ -51,7 +51,7 @@ def leads(runs, others, name):
     return [100 * (runs[seed][name] - others[seed][name]) for seed in runs if seed in others]
 
 
-def smallest(runs, compared, name):
+def _smallest(runs, compared, name):
     """(row, leads) of the row with the smallest mean lead; None where none has a common seed.
 
     Args:
@@ -59,25 +59,25 @@ def smallest(runs, compared, name):
       compared: dict row -> its runs.
       name: of the figure.
     """
-    found = {row: leads(runs, others, name) for row, others in compared.items()}
+    found = {row: _leads(runs, others, name) for row, others in compared.items()}
     found = {row: values for row, values in found.items() if values}
     return min(found.items(), key=lambda item: statistics.mean(item[1])) if found else None
 
 
-def kept(runs):
+def _kept(runs):
     """The share of its teacher's accuracy that each seed's student keeps, in percent."""
     return [100 * run[_TEST] / run[_TEACHER] for run in runs.values() if _TEACHER in run]
 
 
-def named(best):
-    """What `smallest` found, as text."""
+def _named(best):
+    """What `_smallest` found, as text."""
     row, values = best
-    return f"{row}: {text(values)}"
+    return f"{row}: {_text(values)}"
 
 
-def text(values):
+def _text(values):
     """Mean, the least of several, and how many: "6.8, least 5.3 (3)"."""
     if not values:
         return "–"
     least = f", least {min(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{least} ({len(values)})"
+    return f"{statistics.mean(values):.1f}{least} ({len(values)})".replace("-", "−")

@@ -148,24 +148,37 @@ def tables_of(result):
     """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
 
     The overview, README.md's, is the student's accuracy alone, in the cells that are compared and
-    in those of Fashion-MNIST. The leads are of KDMLC's rows over the others at the student's size,
-    over those with Cutout where they have it themselves.
+    in those of Fashion-MNIST.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
-    rows = [row for row in ROWS if not row.startswith("mlc_teacher")]
-    ours = [row for row in rows if row.startswith("kdmlc")]
-    others = {
-        row: [name for name in rows if name not in ours and (CUTOUT in row or CUTOUT not in name)]
-        for row in ours
-    }
     tables = {
-        "overview": measured.overview(compared, rows) if compared else "",
+        "overview": measured.overview(compared, rows_of_students()) if compared else "",
         "figures": measured.table(cells),
-        "leads": leads.table(cells, ours, others),
+        "leads": leads.table(cells, rivals()),
     }
     return {name: table for name, table in tables.items() if table}
+
+
+def rows_of_students():
+    """The rows whose student is the track's: all but those of mlc on the teacher's network."""
+    return [row for row in ROWS if not row.startswith("mlc_teacher")]
+
+
+def rivals():
+    """KDMLC's rows, dict row -> the other methods' rows that it is compared with.
+
+    Rows without Cutout have rivals without it, rows with Cutout have all.
+    """
+    rows = rows_of_students()
+    ours = [row for row in rows if row.startswith("kdmlc")]
+    return {
+        row: [
+            other for other in rows if other not in ours and (CUTOUT in row or CUTOUT not in other)
+        ]
+        for row in ours
+    }
 
 
 def track_command(cells):

@@ -57,6 +57,14 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
 
 
+def test_kdmlc_is_compared_with_the_others_students():
+    rivals = tool.rivals()
+    assert rivals["kdmlc"] == ["ce", "clean_only", "finetune", "glc", "mlc", "offline_kd"]
+    assert rivals["kdmlc_paper"] == rivals["kdmlc"]
+    both = [*rivals["kdmlc"], *(f"{row}_cutout" for row in rivals["kdmlc"])]
+    assert rivals["kdmlc_cutout"] == both and not set(both) & set(rivals)
+
+
 def test_the_corrector_of_bayes_rule_alone_never_learns():
     bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags("kdmlc_bayes"))
     assert bayes.bayes_start and bayes.warmup() == bayes.epochs
