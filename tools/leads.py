@@ -55,7 +55,7 @@ def _smallest(runs, compared, name):
     """(row, leads) of the row with the smallest mean lead; None where none has a common seed.
 
     Args:
-      runs: as for `leads`.
+      runs: as for `_leads`.
       compared: dict row -> its runs.
       name: of the figure.
     """

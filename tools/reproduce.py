@@ -172,13 +172,10 @@ def rivals():
     Rows without Cutout have rivals without it, rows with Cutout have all.
     """
     rows = rows_of_students()
-    ours = [row for row in rows if row.startswith("kdmlc")]
-    return {
-        row: [
-            other for other in rows if other not in ours and (CUTOUT in row or CUTOUT not in other)
-        ]
-        for row in ours
-    }
+    others = [row for row in rows if not row.startswith("kdmlc")]
+    plain = [row for row in others if not row.endswith(CUTOUT)]
+    ours = [row for row in rows if row not in others]
+    return {row: others if row.endswith(CUTOUT) else plain for row in ours}
 
 
 def track_command(cells):
