@@ -107,13 +107,9 @@ def _config(folder):
 
 def _run_around(folder):
     """The run that an export's folder lies in, or None."""
-    from kdmlc_tf.run import Run
+    from kdmlc_tf.run import Run, holds_run
 
-    for parent in folder.parents[:3]:
-        # Other programs, too, keep a config.json beside their models.
-        if all((parent / name).is_file() for name in ("config.json", "data.json")):
-            return Run(parent)
-    return None
+    return next((Run(parent) for parent in folder.parents[:3] if holds_run(parent)), None)
 
 
 def console():

@@ -34,6 +34,11 @@ def default_folder(config):
     return pathlib.Path("runs") / re.sub(r"[^\w.-]+", "-", name)
 
 
+def holds_run(folder):
+    """Whether a folder, a pathlib.Path, is a run's; other programs, too, keep a config.json."""
+    return all((folder / name).is_file() for name in ("config.json", "data.json"))
+
+
 class Run:
     """The files of one run.
 
@@ -46,7 +51,7 @@ class Run:
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder).resolve()
-        if not (self.folder / "config.json").is_file():
+        if not holds_run(self.folder):
             raise InputError(
                 f"{self.folder} holds no run: give the folder that train printed, as --run=DIR."
             )
@@ -61,7 +66,7 @@ class Run:
         folder = pathlib.Path(folder).resolve()
         try:
             held = folder.is_dir() and any(folder.iterdir())
-            is_run = (folder / "config.json").is_file()
+            is_run = holds_run(folder)
         except OSError as error:
             raise InputError(f"{folder} cannot be read: {error}.") from error
         if folder.exists() and not folder.is_dir():
@@ -96,9 +101,7 @@ class Run:
         """
         folder = pathlib.Path(folder).resolve()
         try:
-            with replacing(
-                folder, lambda: overwrite and (folder / "config.json").is_file()
-            ) as partial:
+            with replacing(folder, lambda: overwrite and holds_run(folder)) as partial:
                 prepared.splits.save(partial / "splits.npz")
                 np.save(partial / "noisy_labels.npy", prepared.noise.labels)
                 data = json.dumps(prepared.describe(), indent=2) + "\n"

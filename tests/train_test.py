@@ -184,6 +184,7 @@ def test_overwrite_replaces_a_run_and_only_when_the_new_one_can_start(tmp_path, 
 
 def test_a_strangers_folder_is_never_deleted(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "config.json").write_text("{}")  # as other programs have one beside their models
     for folder in (tmp_path, tmp_path / "new" / ".."):
         with pytest.raises(InputError, match="holds other files"):
             training.train(digits(), folder, overwrite=True)
