@@ -5,6 +5,7 @@ import pathlib
 
 from kdmlc_tf.audit import pictures
 from kdmlc_tf.audit.table import shown
+from kdmlc_tf.monitoring import figures
 
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 _DATA = "AUDIT_DATA"
@@ -51,7 +52,7 @@ def _examples(findings, images, limit):
         if findings.true_labels is not None:
             example["true"] = int(findings.true_labels[n])
         examples.append(example)
-    if pictures.are_images(images):
+    if figures.are_images(images):
         for example, address in zip(examples, pictures.data_uris(images, worst), strict=True):
             example["image"] = address
     return examples

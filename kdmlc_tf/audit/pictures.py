@@ -15,11 +15,6 @@ _AT_ONCE = 64
 _GRID = 16  # examples in TensorBoard's grid
 
 
-def are_images(array):
-    """Whether examples are images that can be shown: [n, h, w, 1 or 3]."""
-    return len(array.shape) == 4 and array.shape[-1] in (1, 3)
-
-
 def data_uri(pixels):
     """An image as the address that a page without other files shows it by.
 
@@ -55,7 +50,7 @@ def write_tensorboard(findings, images, logdir, step):
         matrix = figures.noise_matrices(findings.noise_matrix(), None, names)
         tf.summary.image("audit/noise_matrix", matrix[None])
         tf.summary.histogram("audit/quality", findings.quality)
-        if are_images(images):
+        if figures.are_images(images):
             worst = findings.order[:_GRID]
             true = findings.true_labels
             grid = figures.label_grid(

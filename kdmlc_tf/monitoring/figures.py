@@ -52,14 +52,20 @@ def _draw_matrix(axis, matrix, highest, class_names):
         return image
     ticks = range(len(class_names))
     names = [_shortened(name, 10) for name in class_names]
-    axis.set_xticks(ticks, names, rotation=45, ha="right", fontsize=8)
-    axis.set_yticks(ticks, names, fontsize=8)
+    style = {"fontsize": 8, "parse_math": False}  # "$" is a character of a name
+    axis.set_xticks(ticks, names, rotation=45, ha="right", **style)
+    axis.set_yticks(ticks, names, **style)
     for (i, j), value in np.ndenumerate(matrix):
         if np.isfinite(value):
             colour = "white" if value < 0.6 * highest else "black"
             text = f"{value:.2f}".removeprefix("0")
             axis.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
     return image
+
+
+def are_images(array):
+    """Whether examples are images that can be shown: [n, h, w, 1 or 3]."""
+    return len(array.shape) == 4 and array.shape[-1] in (1, 3)
 
 
 def label_grid(images, given, corrected, true, class_names, columns=4):
@@ -82,7 +88,7 @@ def label_grid(images, given, corrected, true, class_names, columns=4):
       ValueError: `images` is not a batch of images.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or len(images) == 0:
+    if not are_images(images) or len(images) == 0:
         raise ValueError(
             f"`images` must have shape [n, h, w, 1 or 3], n at least 1. Received: {images.shape}."
         )
@@ -102,7 +108,7 @@ def label_grid(images, given, corrected, true, class_names, columns=4):
             caption += f"\n({_shortened(class_names[true[n]], 16)})"
             colour = _RIGHT if corrected[n] == true[n] else _WRONG
         style = {"ha": "center", "va": "top", "fontsize": 9, "color": colour}
-        axis.text(left + 0.95, top + 1.75, caption, **style)
+        axis.text(left + 0.95, top + 1.75, caption, parse_math=False, **style)
     axis.set(xlim=(0, wide), ylim=(high, 0))
     return _pixels(figure)
 

@@ -142,7 +142,7 @@ class TensorBoardWriter(keras.callbacks.Callback):
                 matrices[None],
                 description="T̂[i, j]: share of given label j among examples believed to be i.",
             )
-            if probe.images.ndim == 4:
+            if figures.are_images(probe.images):
                 shown = slice(self._grid_size)
                 true = None if probe.true_labels is None else probe.true_labels[shown]
                 corrected = result.corrected_labels[shown]

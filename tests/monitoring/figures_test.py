@@ -53,6 +53,13 @@ def test_grid_shows_images_and_judges_them_by_colour():
     assert has(unknown, grey) and not has(unknown, green) and not has(unknown, wrong)
 
 
+def test_a_name_with_dollars_is_no_formula():
+    odd = ["price_$_low", "price_$_high"]
+    grid = figures.label_grid(np.zeros((1, 8, 8, 1), np.uint8), [0], [1], [1], odd)
+    assert grid.shape == (220, 190, 3)
+    assert figures.noise_matrices(np.eye(2), None, odd).std() > 0
+
+
 def test_grid_wraps_and_takes_grey_images():
     grid = figures.label_grid(
         np.zeros((9, 8, 8, 1), np.uint8), [0] * 9, [0] * 9, None, ["a very long class name"]

@@ -7,6 +7,7 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from kdmlc_tf.monitoring import server
@@ -198,6 +199,17 @@ def test_resuming_repeats_no_epoch(board):
     epochs, losses = reader.series("resumed", "student/train_loss")
     assert epochs == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(losses[2:], history["student_loss"], rtol=1e-6)
+
+
+def test_images_of_more_channels_are_not_drawn(tmp_path, make_method, batches, labels):
+    images = np.zeros((20, 6, 6, 4), np.uint8)
+    probe = EpochProbe(
+        Probe(images, labels, labels, preprocessing=lambda x: tf.cast(x[..., :1], "float32"))
+    )
+    writer = TensorBoardWriter(tmp_path, epoch_probe=probe)
+    history = make_method().fit(batches, epochs=1, verbose=0, callbacks=[probe, writer])
+    assert "pseudo_label_accuracy" in history.history
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
 def test_without_a_probe(tmp_path, make_method, batches):
