@@ -114,7 +114,7 @@ class FileImages(EncodedImages):
     """Images in files of their own.
 
     Args:
-      paths: bytes [n], relative to `root`.
+      paths: bytes [n], relative to `root`, or absolute.
       root: folder.
       size: as in `EncodedImages`.
     """
@@ -137,7 +137,12 @@ class FileImages(EncodedImages):
         with tf.device("CPU:0"):
             paths = tf.constant(self.columns[0])
         prefix = os.path.join(self.root, "")
-        return lambda row: tf.io.read_file(tf.strings.join([prefix, paths[row]]))
+
+        def read(row):
+            path, absolute = paths[row], tf.strings.substr(paths[row], 0, 1) == "/"
+            return tf.io.read_file(tf.where(absolute, path, tf.strings.join([prefix, path])))
+
+        return read
 
     def changed(self, since):
         return (row for row in range(len(self)) if _changed(self.name(row), since))

@@ -65,8 +65,8 @@ def source(name, listing, images):
     reasons = [_of(listing.reasons, rows) for rows in (train, test)]
     if not isinstance(images, np.ndarray):
         train_images, train_digests, bad_train = scan.opened(train_images)
-        test_images = test_images.resized(train_images.shape[1:3])
-        test_images, test_digests, bad_test = scan.opened(test_images)
+        size = train_images.shape[1:3]
+        test_images, test_digests, bad_test = scan.opened(test_images, size)
         reasons = [bad_train | reasons[0], bad_test | reasons[1]]
     elif images.ndim == 4:  # vectors of features may well be equal by chance
         train_digests, test_digests = scan.digests(train_images), scan.digests(test_images)

@@ -24,12 +24,12 @@ _LONG = 50_000  # images whose scan is announced
 _BEGAN = time.time() - 1  # no image was opened before; file systems' clocks run a little late
 
 
-def opened(images):
+def opened(images, size=None):
     """Reads and decodes each image once.
 
     Args:
-      images: `EncodedImages`; where their size is not known it is that of the first one that can
-        be decoded, and all must have it.
+      images: `EncodedImages`. Where they are not to be resized, all must have one size.
+      size: that size, (h, w); default: of the first image that can be decoded.
 
     Returns:
       (images, digests, reasons): the images in memory, uint8 [n, h, w, 3], where all of them take
@@ -43,7 +43,7 @@ def opened(images):
         return images, np.zeros(0, np.uint64), {}
     free = images.size is None
     if free:
-        images = images.resized(_first_size(images))
+        images = images.resized(size or _first_size(images))
     if np.prod(images.shape, dtype=np.int64) <= _IN_MEMORY:
         pixels = np.zeros(images.shape, np.uint8)
         return pixels, *_scan(images, pixels, free)

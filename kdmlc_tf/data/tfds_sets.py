@@ -71,7 +71,7 @@ def _train_and_test(name, labels, given, is_test, class_names, ids, inputs):
     parts, reasons = [inputs[part] for part in rows], [{}, {}]
     if not isinstance(inputs, np.ndarray):
         parts[0], _, reasons[0] = scan.opened(parts[0])
-        parts[1], _, reasons[1] = scan.opened(parts[1].resized(parts[0].shape[1:3]))
+        parts[1], _, reasons[1] = scan.opened(parts[1], parts[0].shape[1:3])
     return sources.Source(
         name=name,
         train_images=parts[0],

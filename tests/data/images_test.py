@@ -95,6 +95,7 @@ def files(tmp_path, noise):
         pixels = np.full((5 + number, 6, 3), number, np.uint8)
         names.append(f"ü {number}.{form.lower()}")
         (tmp_path / names[-1]).write_bytes(encoded(pixels, form))
+    names[3] = str(tmp_path / names[3])  # absolute paths are good as well
     return FileImages(pack(names), root=tmp_path, size=(8, 6))
 
 

@@ -71,6 +71,13 @@ def test_images_are_decoded_and_may_not_be_in_two_sets(images, write_image, tmp_
     ]
 
 
+def test_test_images_of_another_size_need_one_to_be_given(images, write_image):
+    write_image("0.png", 0, size=(4, 5))  # a test image, and the first one
+    with pytest.raises(InputError, match="different sizes: .*0.png has 5×4 pixels, others 8×9"):
+        listing.source("mine", listed(), images)
+    assert listing.source("mine", listed(), images.resized((4, 4))).test_images.shape[1:3] == (4, 4)
+
+
 def test_faults_are_counted_where_they_are_and_the_rest_is_usable(images, tmp_path):
     (tmp_path / "2.png").unlink()
     (tmp_path / "6.png").write_bytes(b"")
