@@ -7,6 +7,7 @@ be copied to wherever the images are.
 
 import argparse
 import http.client
+import io
 import json
 import sys
 import urllib.error
@@ -14,7 +15,6 @@ import urllib.request
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -94,15 +94,21 @@ class ServedModel:
 
 
 def read_image(path, channels) -> np.ndarray:
-    """The image file as uint8 [height, width, channels], upright.
+    """The image file as uint8 [height, width, channels], as kdmlc_tf reads it to train on.
+
+    An orientation that is only noted in a JPEG or PNG is not applied; of 16 bits the upper 8 are
+    kept.
 
     Raises:
       ClientError: the file is missing or not an image.
     """
     try:
-        with PIL.Image.open(path) as image:
-            upright = PIL.ImageOps.exif_transpose(image)
-            pixels = np.asarray(upright.convert(MODES[channels]))
+        with open(path, "rb") as file:
+            data = io.BytesIO(file.read())  # a TIFF that Pillow opens by its name is not turned
+        with PIL.Image.open(data) as image:
+            if image.mode.startswith("I;16"):
+                image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert(MODES[channels]))
     except OSError as error:
         raise ClientError(f"{path} cannot be read as an image: {error}.") from None
     return pixels.reshape(*pixels.shape[:2], channels)

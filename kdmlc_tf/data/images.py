@@ -230,7 +230,7 @@ def decode(data, size=None):
 
     JPEG (CMYK as well) and PNG are decoded by TensorFlow, everything else by Pillow. Grey, palette
     and transparent images become red, green, blue; of 16 bits the upper 8 are kept; of an
-    animation the first picture. An orientation that is only noted in the file is not applied.
+    animation the first picture. An orientation that is only noted in a JPEG or PNG is not applied.
 
     Args:
       data: string tensor, scalar.

@@ -13,6 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from kdmlc_tf.data import images
+
 CLIENT = pathlib.Path(__file__).parents[2] / "tools" / "serve_client.py"
 SPEC = importlib.util.spec_from_file_location("serve_client", CLIENT)
 serve_client = importlib.util.module_from_spec(SPEC)
@@ -117,13 +119,20 @@ def test_files_get_the_models_number_of_channels(server, tmp_path, channels, pix
     assert server.requests[0][1]["instances"] == [sent]
 
 
-def test_photographs_are_turned_upright(tmp_path):
-    image = PIL.Image.fromarray(np.array([[10, 20, 30]], np.uint8))
+@pytest.mark.parametrize("form", ["turned.png", "turned.jpg", "grey16.png", "grey16.tif"])
+def test_files_are_read_as_training_reads_them(tmp_path, form):
+    rng = np.random.default_rng(0)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # Orientation: to be turned by 90 degrees clockwise.
-    image.save(tmp_path / "turned.png", exif=exif)
-    upright = serve_client.read_image(tmp_path / "turned.png", 1)
-    np.testing.assert_array_equal(upright[..., 0], [[10], [20], [30]])
+    if form.startswith("grey16"):
+        image = PIL.Image.fromarray(rng.integers(0, 2**16, (4, 6), np.uint16))
+    else:
+        image = PIL.Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8))
+    image.save(tmp_path / form, exif=exif)
+    trained_on = images.decode((tmp_path / form).read_bytes()).numpy()
+    read = serve_client.read_image(tmp_path / form, 3)
+    assert read.shape == trained_on.shape
+    np.testing.assert_allclose(read.astype(int), trained_on, atol=3 if form[-3:] == "jpg" else 0)
 
 
 def test_what_the_server_refuses_is_said(server, tmp_path, capsys):
