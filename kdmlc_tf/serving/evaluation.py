@@ -52,7 +52,8 @@ def labels_by_name(labels, label_names, class_names):
     Args:
       labels: int [n], places in `label_names`.
       label_names: a name per class of the data. Data that bring no names have numbers instead,
-        "0", "1" and so on: their labels are taken as they are.
+        "0", "1" and so on: their labels are taken as they are, unless the model's classes are
+        called by numbers as well.
       class_names: a name per class of the model.
 
     Returns:
@@ -65,7 +66,8 @@ def labels_by_name(labels, label_names, class_names):
     array([2, 1, 1])
     """
     label_names, class_names = tuple(label_names), tuple(class_names)
-    if label_names in (class_names, tuple(map(str, range(len(label_names))))):
+    unnamed = label_names == tuple(map(str, range(len(label_names))))
+    if label_names == class_names or (unnamed and not any(n.isdecimal() for n in class_names)):
         _check_range(labels, class_names)
         return labels
     unknown = [name for name in label_names if name not in class_names]

@@ -115,6 +115,13 @@ def test_labels_go_by_the_names_of_their_classes(label_names, expected):
     )
 
 
+def test_names_that_are_numbers_are_names():
+    stars = ("1", "2", "3")
+    with pytest.raises(InputError, match="model's: 1, 2, 3. .* not among them: 0"):
+        labels_by_name(np.array([0, 1, 2]), ("0", "1", "2"), stars)
+    np.testing.assert_array_equal(labels_by_name(np.array([1, 0]), ("2", "3"), stars), [2, 1])
+
+
 def test_some_of_the_classes_are_enough():
     names = [str(n) for n in range(10)]
     np.testing.assert_array_equal(labels_by_name(np.array([1, 0, 1]), ("7", "3"), names), [3, 7, 3])
