@@ -141,13 +141,18 @@ def _together(inputs):
     return np.concatenate(list(inputs.values()))
 
 
+def _text(name):
+    """A class name, as text; those of bytes are UTF-8."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
+
+
 def _numbered(labels, trusted, class_names):
     """(names, [int32 labels]): texts by their place among the names, numbers as they are."""
     texts = {part.dtype.kind == "U" for part in labels}
     if len(texts) > 1:
         raise InputError("Labels must be whole numbers in all splits, or texts in all.")
     if class_names is not None:
-        class_names = tuple(str(name) for name in class_names)
+        class_names = tuple(_text(name) for name in class_names)
     if texts == {False}:
         count = 1 + max(int(part.max(initial=-1)) for part in trusted)
         return class_names or tuple(map(str, range(count))), [

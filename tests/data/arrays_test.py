@@ -45,6 +45,8 @@ def test_classes_are_those_of_the_trusted_sets_unless_they_are_named():
     assert source.num_classes == 3 and source.given_labels[3] == 9
     named = arrays.source("mine", **parts(), class_names=["a", "b", "c", "d"])
     assert named.class_names == ("a", "b", "c", "d")
+    stored = arrays.source("mine", **parts(), class_names=np.array(list("abcd"), "S"))
+    assert stored.class_names == ("a", "b", "c", "d")
 
 
 def test_an_image_in_two_splits_is_a_fault_and_equal_features_are_none():
