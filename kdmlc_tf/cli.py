@@ -32,8 +32,15 @@ def define_config_flags(values=FLAGS):
         choices = field.metadata.get("choices")
         help_text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
         if field.default is not None:
-            help_text += f" Default: {field.default}."
+            help_text += f" Default: {_defaults(field)}."
         _DEFINE[kinds[0]](field.name, None, help_text, flag_values=values)
+
+
+def _defaults(field):
+    """A setting's default, and those of the methods and data sets that have others."""
+    presets = {**config_lib.METHOD_PRESETS, **config_lib.PRESETS}
+    others = [f"{name}: {own[field.name]}" for name, own in presets.items() if field.name in own]
+    return "; ".join([str(field.default), *others])
 
 
 def config_of(arguments):

@@ -74,11 +74,18 @@ class Config:
         "uniform",
         "uniform (true class included), symmetric, flip, pairflip, asymmetric, instance, "
         "matrix:FILE, human:KEY (e.g. human:worse), or given: the labels as your own data set "
-        "brings them.",
+        "brings them, which is its default.",
     )
-    clean: int | None = _setting(1000, "Trusted examples: the whole label budget.", low=1)
+    clean: int | None = _setting(
+        1000,
+        "Trusted examples: the whole label budget. Your own data set's default: all that it has.",
+        low=1,
+    )
     validation: int | None = _setting(
-        5000, "Noisy examples held out, with their noisy labels, to select an epoch.", low=1
+        5000,
+        "Noisy examples held out, with their noisy labels, to select an epoch. Your own data set's "
+        "default: its validation split, or else a tenth of the noisy one.",
+        low=1,
     )
     limit_train: int | None = _setting(None, "Noisy training examples kept; default: all.", low=1)
     seed: int = _setting(
@@ -135,7 +142,9 @@ class Config:
         "learns what to add.",
     )
     warmup_epochs: int | None = _setting(
-        None, "Epochs before the corrector learns. Default: half of --epochs.", low=0
+        None,
+        "Epochs before the corrector learns. Default: half of --epochs; mlc: 0; digits: 10.",
+        low=0,
     )
     average_decay: float = _setting(
         0.99,
@@ -186,7 +195,9 @@ class Config:
     )
     cutout: int = _setting(0, "Cutout's side in pixels; 0 turns it off (CIFAR-10: 16).", low=0)
     strong_view: str = _setting(
-        "none", "The student's own view of the noisy images.", choices=("none", "randaugment")
+        "none",
+        "The student's own view of the noisy images (kdmlc, offline_kd).",
+        choices=("none", "randaugment"),
     )
 
     # How it runs.
@@ -213,6 +224,12 @@ class Config:
         "scaling). Weights, logits and the corrector are float32 in each.",
         choices=PRECISIONS,
     )
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):  # a rate of 1 is one of 1.0
+            value = getattr(self, field.name)
+            if field.type is float and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
 
     def validate(self):
         """Returns self; raises InputError for the first setting outside its range."""
@@ -351,6 +368,7 @@ _READERS = {  # the methods that look at a setting, where not all do and that ma
     "temperature": _DISTIL,
     "distillation_weight": _DISTIL,
     "distil_clean": _DISTIL,
+    "strong_view": _DISTIL,
 }
 _PLACE = ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
 # The user's own data bring noisy labels; of the sets that they bring all is used.
@@ -366,7 +384,7 @@ def with_presets(preset, given):
 
     Raises:
       InputError: a value outside its range, a rate for noise that has its own, or a setting of the
-        distillation term where that counts nothing.
+        distillation term or a view of the student's where that counts nothing.
     """
     published = METHOD_PRESETS.get(given.get("method", Config.method), {})
     if "epochs" in given:  # a data set's warm-up is a part of its own number of epochs
@@ -378,6 +396,11 @@ def with_presets(preset, given):
         )
     if config.method in _DISTIL and not config.distillation_weight:
         _refuse_idle(config)
+    if config.method not in _DISTIL and config.strong_view != Config.strong_view:
+        raise InputError(
+            f"--strong_view would do nothing with --method={config.method}: leave it out; it is "
+            f"for {' and '.join(_DISTIL)}, whose student may see other images than the teacher."
+        )
     return config
 
 

@@ -39,6 +39,21 @@ def test_a_rate_is_refused_where_the_noise_has_its_own():
         with_presets(OWN, {"noise": 0.7})
 
 
+def test_a_view_of_the_students_is_for_methods_that_have_one():
+    view = {"strong_view": "randaugment"}
+    for method in ("mlc", "ce", "clean_only", "finetune", "glc"):
+        with pytest.raises(InputError, match=f"--strong_view would do nothing with .*={method}:"):
+            with_presets({}, {**view, "method": method})
+    for method in ("kdmlc", "offline_kd"):
+        assert with_presets({}, {**view, "method": method}).strong_view == "randaugment"
+
+
+def test_whole_numbers_are_rates_too():
+    config = Config(learning_rate=1, momentum=0).validate()
+    assert (type(config.learning_rate), type(config.momentum)) == (float, float)
+    assert type(config.epochs) is int
+
+
 @pytest.mark.parametrize("idle", [{"temperature": 4.0}, {"distil_clean": True}])
 def test_settings_of_a_distillation_that_counts_nothing_are_refused(idle):
     (name,) = idle
