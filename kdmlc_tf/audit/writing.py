@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-import tempfile
+import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -118,11 +118,16 @@ def _is_taken(folder):
     return folder.is_dir()
 
 
+@contextlib.contextmanager
 def _arrays_beside(folder):
-    """A temporary folder beside one; some systems cannot delete a file that is still mapped."""
-    return tempfile.TemporaryDirectory(
-        dir=folder.parent, prefix=f"{folder.name}.", ignore_cleanup_errors=True
-    )
+    """An empty folder beside one, until the end; one that a killed audit left goes as well."""
+    arrays = folder.with_name(f"{folder.name}.arrays")
+    shutil.rmtree(arrays, ignore_errors=True)
+    arrays.mkdir()
+    try:
+        yield arrays
+    finally:
+        shutil.rmtree(arrays, ignore_errors=True)  # some systems delete no file that is mapped
 
 
 def _found(found, prepared, threshold, top):

@@ -116,7 +116,10 @@ def test_an_audit_is_replaced_only_as_a_whole(digits, tmp_path, monkeypatch):
                 audit(run, folder, threshold=0.9)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert (folder / "labels.csv").read_bytes() == before
+    (tmp_path / ".mine.partial.arrays").mkdir()  # as an audit that was killed leaves it
+    (tmp_path / ".mine.partial.arrays" / "teacher.npy").write_bytes(bytes(100))
     audit(run, folder, threshold=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert not any(row["selected"] == "true" for row in rows(folder))
 
 
