@@ -91,6 +91,7 @@ def run(main):
     Exit status: main's (None: 0); 2 for wrong input; 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
     # Keras and TensorFlow warn through absl; progress is printed by the programs themselves.
     logging.set_verbosity(logging.WARNING)
     try:

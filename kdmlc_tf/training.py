@@ -92,8 +92,8 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
         if distribution.num_workers(method.distribute_strategy) == 1:
             raise
         announce(f"Stopped: {distribution.lost_worker(error)}")
-    except (OSError, tf.errors.ResourceExhaustedError) as error:
-        announce(f"Stopped: {_no_room(error)}")
+    except (OSError, tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        announce(f"Stopped: {_reason(error)}")
     except tf.errors.OpError:
         reason = scan.broken_in(prepared.source)
         if reason is None:
@@ -102,9 +102,14 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
     return "stopped"
 
 
-def _no_room(error):
-    """What to tell of a full disk, or of full memory: TensorFlow has one error for both."""
+def _reason(error):
+    """What to tell of a file that may not be written, of a full disk, or of full memory.
+
+    TensorFlow has one error for the last two.
+    """
     said = str(error).partition("\n")[0]
+    if isinstance(error, (PermissionError, tf.errors.PermissionDeniedError)):
+        return f"a file of the run may not be written: {said}. Allow it, and --resume."
     if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in said:
         return f"a file of the run cannot be written: {said}. Make room, and --resume."
     return f"no memory is left. Try a smaller --batch_size. TensorFlow says: {said}"

@@ -53,6 +53,18 @@ def test_help_lists_the_flags_without_waiting_for_tensorflow(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_file_name_that_is_no_text_can_be_printed(tmp_path):
+    program = "from kdmlc_tf import cli; cli.run(lambda: print('caf\\udce9.png → bad'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == "caf\\udce9.png → bad\n"
+
+
 def test_the_configuration_of_a_command_line_is_had_without_running_it(tmp_path):
     (tmp_path / "some.flags").write_text("--method=offline_kd\n--noise=0.4\n")
     config = cli.config_of([f"--flagfile={tmp_path / 'some.flags'}", "--noise=0.6"])

@@ -153,6 +153,18 @@ def test_nan_stops_the_run_and_says_what_to_try(tmp_path):
     assert not run.checkpoints.epochs()
 
 
+def test_a_folder_that_may_not_be_written_is_told(tmp_path, monkeypatch):
+    def denied(self, method, epoch, **kwargs):
+        raise tf.errors.PermissionDeniedError(None, None, "events.v2; Permission denied")
+
+    said = []
+    monkeypatch.setattr(Checkpoints, "save", denied)
+    config = digits(method="ce", epochs=1)
+    status = training.train(config, tmp_path / "run", announce=said.append)[2]
+    assert status == "stopped"
+    assert any("events.v2; Permission denied. Allow it, and --resume." in text for text in said)
+
+
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     def full(self, method, epoch, **kwargs):
         if epoch == 2:

@@ -12,6 +12,8 @@ from kdmlc_tf.serving import warmup
 
 SIGNATURE = "serving_default"
 CLASS_NAMES_FILE = "class_names.txt"
+# What TensorFlow makes of a full disk and of a folder that may not be written.
+_UNWRITABLE = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)
 
 
 def export_classifier(
@@ -65,8 +67,9 @@ def export_classifier(
         partial.mkdir(parents=True)
         _write(partial, network, preprocessing, class_names, tuple(input_shape))
         partial.rename(target)
-    except OSError as error:
-        raise InputError(f"The export cannot be written to {target}: {error}.") from error
+    except (OSError, *_UNWRITABLE) as error:
+        said = str(error).partition("\n")[0]
+        raise InputError(f"The export cannot be written to {target}: {said}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

@@ -353,6 +353,18 @@ def test_what_does_not_fit_leaves_nothing_behind(tmp_path, changed, error, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
+    def full(*args):
+        raise tf.errors.ResourceExhaustedError(None, None, "variables; No space left on device")
+
+    monkeypatch.setattr(saved_model, "_write", full)
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    arguments = {"class_names": ["a", "b"], "input_shape": (1,)}
+    with pytest.raises(InputError, match="cannot be written to .*No space left on device"):
+        saved_model.export_classifier(network, tmp_path, preprocessing=lambda x: x, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
