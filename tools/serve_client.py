@@ -107,8 +107,10 @@ def read_image(path, channels) -> np.ndarray:
             data = io.BytesIO(file.read())  # a TIFF that Pillow opens by its name is not turned
         with PIL.Image.open(data) as image:
             if image.mode.startswith("I;16"):
-                image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = np.asarray(image.convert(MODES[channels]))
+                upper = (np.asarray(image) >> 8).astype(np.uint8)
+                pixels = np.asarray(PIL.Image.fromarray(upper).convert(MODES[channels]))
+            else:
+                pixels = np.asarray(image.convert(MODES[channels]))
     except OSError as error:
         raise ClientError(f"{path} cannot be read as an image: {error}.") from None
     return pixels.reshape(*pixels.shape[:2], channels)
