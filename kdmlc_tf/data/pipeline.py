@@ -44,7 +44,9 @@ class Preprocessing:
 
     @classmethod
     def measure(cls, images, crop=None):
-        """Mean and standard deviation per channel (last axis) of [n, ..., c]; constant: std 1.
+        """Mean and standard deviation per channel (last axis) of [n, ..., c].
+
+        A channel that is constant, to the precision of float32, gets the deviation 1.
 
         Of `EncodedImages` 2,000 that are evenly spaced are measured.
         """
@@ -54,7 +56,7 @@ class Preprocessing:
         mean = sum(part.sum(axis=0, dtype=np.float64) for part in parts) / len(cells)
         squares = sum(np.square(part - mean).sum(axis=0) for part in parts)
         std = np.sqrt(squares / len(cells))
-        std[std == 0] = 1.0
+        std[std <= np.finfo(np.float32).eps * np.abs(mean)] = 1.0
         return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), crop=crop)
 
     def output_shape(self, input_shape):
@@ -186,7 +188,7 @@ def training_batches(
     view, if there is one, is the noisy view's crop, then RandAugment, then a Cutout of its own.
 
     Args:
-      noisy: (images [n, ...], labels int [n]); images are an array, or `EncodedImages`.
+      noisy: (images [n, ...], labels int [n] or [n, 1]); images are an array, or `EncodedImages`.
       clean: (images [m, ...], labels int [m]).
       batch_size: noisy examples per step.
       clean_batch_size: clean examples per step, those of the meta batch included.
@@ -197,22 +199,23 @@ def training_batches(
       first_step: number of the first batch.
 
     Returns:
-      tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
+      Endless tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
       int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, with Cutout
       "whole_images", the same view before it, and with a strong view "student_images".
 
     Raises:
-      InputError: a batch larger than its set.
+      InputError: a batch larger than its set, or labels that are not one class for each image.
       ValueError: `meta_size` leaves no meta or no clean example.
     """
+    labels = {"noisy": _labels(*noisy, "noisy"), "clean": _labels(*clean, "clean")}
     _check_batch("batch_size", batch_size, len(noisy[1]), "noisy")
     _check_batch("clean_batch_size", clean_batch_size, len(clean[1]), "clean")
     if not 0 < meta_size < clean_batch_size:
         raise ValueError(
             f"`meta_size` must be between 1 and {clean_batch_size - 1}. Received: {meta_size}."
         )
-    noisy_images, noisy_labels = _gatherer(noisy[0]), _on_cpu(np.asarray(noisy[1], np.int32))
-    clean_images, clean_labels = _gatherer(clean[0]), _on_cpu(np.asarray(clean[1], np.int32))
+    noisy_images, noisy_labels = _gatherer(noisy[0]), _on_cpu(labels["noisy"])
+    clean_images, clean_labels = _gatherer(clean[0]), _on_cpu(labels["clean"])
     whole = dataclasses.replace(augmentation, cutout=0)
     distort = augment.rand_augment() if augmentation.strong_view == "randaugment" else None
 
@@ -236,7 +239,8 @@ def training_batches(
         _noisy_order(len(noisy[1]), batch_size, seed, first_step),
         _clean_order(len(clean[1]), clean_batch_size, seed, first_step),
     )
-    return _mapped(steps, batches, noisy[0], clean[0])
+    mapped = _mapped(steps, batches, noisy[0], clean[0])
+    return mapped.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def evaluation_batches(images, labels, *, batch_size, preprocessing):
@@ -246,15 +250,18 @@ def evaluation_batches(images, labels, *, batch_size, preprocessing):
 
     Args:
       images: [n, ...], an array or `EncodedImages`.
-      labels: int [n].
+      labels: int [n] or [n, 1].
       batch_size: b.
       preprocessing: `Preprocessing`.
 
     Returns:
       tf.data.Dataset of known cardinality.
+
+    Raises:
+      InputError: the labels are not one class for each image.
     """
     count = len(labels)
-    gather, labels = _gatherer(images), _on_cpu(np.asarray(labels, np.int32))
+    gather, labels = _gatherer(images), _on_cpu(_labels(images, labels, "test"))
 
     def batch(number):
         start = number * batch_size
@@ -273,6 +280,23 @@ def _mapped(numbers, batch, *read):
         options.threading.private_threadpool_size = os.cpu_count()
         mapped = mapped.with_options(options)
     return mapped.prefetch(tf.data.AUTOTUNE)
+
+
+def _labels(images, labels, name):
+    """int32 [n], one for each of n images; InputError where they are not that."""
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets has them
+        labels = labels[:, 0]
+    numbers = labels.dtype.kind in "biu"
+    if labels.dtype.kind == "f":
+        numbers = np.array_equal(labels, np.trunc(labels))
+    if labels.shape != (len(images),) or not numbers or np.any(labels < 0):
+        raise InputError(
+            f"The labels of the {name} set must be whole numbers, from 0 on, one for each of its "
+            f"{len(images)} examples. Received: {labels.dtype} {list(labels.shape)}"
+            + (f", the lowest {labels.min()}." if labels.size else ".")
+        )
+    return labels.astype(np.int32)
 
 
 def _check_batch(flag, batch_size, count, name):

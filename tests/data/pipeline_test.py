@@ -197,6 +197,26 @@ def test_a_meta_batch_that_leaves_nothing_is_refused(meta_size):
         batches(1, meta_size=meta_size)
 
 
+@pytest.mark.parametrize(
+    "labels, received",
+    [
+        (np.zeros(9, int), r"int64 \[9\], the lowest 0"),
+        (np.zeros((10, 2), int), r"int64 \[10, 2\]"),
+        (np.full(10, 0.5), r"float64 \[10\], the lowest 0.5"),
+        (np.arange(10) - 1, r"int64 \[10\], the lowest -1"),
+    ],
+)
+def test_labels_that_are_not_one_class_for_each_image_are_refused(labels, received):
+    with pytest.raises(InputError, match=f"test set .* 10 examples. Received: {received}"):
+        evaluation_batches(labelled(10)[0], labels, batch_size=5, preprocessing=IDENTITY)
+
+
+def test_labels_in_a_column_are_taken_as_a_row():
+    images, labels = labelled(10)
+    given = evaluation_batches(images, labels[:, None], batch_size=10, preprocessing=IDENTITY)
+    np.testing.assert_array_equal(next(iter(given))[1], labels)
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 11])
 def test_evaluation_loses_no_example_and_keeps_the_order(count):
     images, labels = labelled(count)
@@ -225,6 +245,8 @@ def test_measured_preprocessing_of_vectors_is_per_feature_and_constants_stay_fin
     preprocessing = Preprocessing.measure(vectors)
     assert preprocessing == Preprocessing(mean=(2.0, 5.0), std=(1.0, 1.0))
     np.testing.assert_allclose(preprocessing(vectors), [[-1, 0], [1, 0]])
+    for constant in (0.1, 0.49, 0.98, 3e5):  # in float64 their deviation comes out as 1e-16
+        assert Preprocessing.measure(np.full((369, 1), constant)).std == (1.0,)
 
 
 def test_preprocessing_survives_json():
