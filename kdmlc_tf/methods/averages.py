@@ -71,10 +71,12 @@ class WeightAverage:
         self.decay = decay
         self.trainable = [buffer(v.numpy(), "average") for v in network.trainable_variables]
         self.others = [buffer(v.numpy(), "average") for v in network.non_trainable_variables]
+        averaged = [*network.trainable_variables, *network.non_trainable_variables]
+        self._pairs = list(zip(averaged, self.variables, strict=True))
 
     @property
     def variables(self):
-        """Every variable: averages of the trainable ones, then of the others."""
+        """Every variable: averages of those that were trainable at first, then of the others."""
         return self.trainable + self.others
 
     def __call__(self, images):
@@ -86,8 +88,12 @@ class WeightAverage:
         Returns:
           Dict of "logits" [b, classes] and "features" [b, f].
         """
-        weights = [tf.convert_to_tensor(variable) for variable in self.trainable]
-        seen, _ = self.network.stateless_call(weights, self.others, images, training=False)
+        average_of = {id(variable): average for variable, average in self._pairs}
+        weights, others = (  # as they are now: layers may have been frozen or freed since
+            [tf.convert_to_tensor(average_of[id(variable)]) for variable in part]
+            for part in (self.network.trainable_variables, self.network.non_trainable_variables)
+        )
+        seen, _ = self.network.stateless_call(weights, others, images, training=False)
         return {name: tf.stop_gradient(value) for name, value in seen.items()}
 
     def update(self, step):
@@ -96,8 +102,6 @@ class WeightAverage:
         Args:
           step: t, a scalar tensor, the network's updates so far.
         """
-        network = self.network
         decay = ramped(self.decay, step)
-        now = [*network.trainable_variables, *network.non_trainable_variables]
-        for average, value in zip(self.variables, now, strict=True):
-            average.assign(moved(average, tf.convert_to_tensor(value), decay))
+        for variable, average in self._pairs:
+            average.assign(moved(average, tf.convert_to_tensor(variable), decay))

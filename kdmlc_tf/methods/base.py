@@ -6,13 +6,16 @@ import keras
 import tensorflow as tf
 
 from kdmlc_tf import distribution
-from kdmlc_tf.methods import compiling, losses, scaling
-from kdmlc_tf.networks.classifier import as_classifier
+from kdmlc_tf.methods import batches, compiling, losses, scaling
+from kdmlc_tf.networks.classifier import as_classifier, symbolic_outputs
 from kdmlc_tf.networks.precision import computes_in_float16
 
 
 class Method(keras.Model):
     """A training method over named networks; `networks["student"]` is the one to be served.
+
+    A callback that sets `model.optimizer.learning_rate` reaches the student's optimizer alone:
+    give each optimizer a schedule instead.
 
     A subclass writes `train_step(batch)` with batch = (noisy, clean, meta), each a dict of
     "images" [b, ...] float and "labels" [b] int. `noisy` may hold "whole_images", what the belief
@@ -156,15 +159,24 @@ class Method(keras.Model):
           loss_of: function from its logits [n, classes] to the losses [n], in nats.
 
         Returns:
-          (loss, logits): their mean on this replica, and the logits before the step.
+          (loss, logits): their mean on this replica, with the penalties that the network's layers
+          add (regularizers), and the logits before the step.
         """
         network = self.classifiers[name]
         with tf.GradientTape() as tape:
             logits = network(images, training=True)["logits"]
-            loss = tf.reduce_mean(loss_of(logits))
+            loss = losses.with_penalties(tf.reduce_mean(loss_of(logits)), network.losses)
             scaled = self.optimizers_by_name[name].scale_loss(loss)
         self.apply_mean(name, tape.gradient(scaled, network.trainable_variables))
         return loss, logits
+
+    def get_config(self):
+        """Not to be had: says what can be saved."""
+        raise NotImplementedError(
+            f"{self.__class__.__name__} cannot be made anew from a file. Save its weights instead, "
+            "with a name that ends in .weights.h5 (ModelCheckpoint: save_weights_only=True), or "
+            "what is to be served, with kdmlc_tf.export_classifier."
+        )
 
     def state(self):
         """Every variable that training changes: of the networks, the optimizers, the buffers."""
@@ -178,6 +190,7 @@ class Method(keras.Model):
         A third part of the batch, if there is one, is what each example counts: 0 or 1.
         """
         images, labels, weights = (*batch, None)[:3]
+        batches.check_rank(labels)
         values = {}
         for name, network in self.classifiers.items():
             logits = network(images, training=False)["logits"]
@@ -193,8 +206,11 @@ class Method(keras.Model):
         `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles.
 
         Raises:
-          InputError: XLA was to compile the step and cannot.
+          InputError: XLA was to compile the step and cannot; the first batch is not of the form
+            that this method takes, or there is no end to the batches.
         """
+        batches.check_training(x, kwargs.get("steps_per_epoch"), self.num_classes)
+        batches.check_evaluation(kwargs.get("validation_data"), self.num_classes)
         kwargs.setdefault("shuffle", False)
         length = kwargs.get("steps_per_epoch") or _length(x)
         counter = keras.callbacks.LambdaCallback(
@@ -307,16 +323,15 @@ class Method(keras.Model):
         return {name: float(self.trackers[name].result()) for name in logs}
 
 
-def _length(batches):
+def _length(dataset):
     """Batches of a tf.data.Dataset; None where it is endless or not known."""
-    known = int(batches.cardinality()) if isinstance(batches, tf.data.Dataset) else -1
+    known = int(dataset.cardinality()) if isinstance(dataset, tf.data.Dataset) else -1
     return known if known > 0 else None
 
 
 def output_shape(classifier):
     """Static shape of a classifier's logits: (None, classes)."""
-    images = keras.KerasTensor(classifier.input_shape)
-    return tuple(classifier.compute_output_spec(images)["logits"].shape)
+    return tuple(symbolic_outputs(classifier)["logits"].shape)
 
 
 def accuracy(scores, labels):

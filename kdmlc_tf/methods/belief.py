@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from kdmlc_tf.methods.averages import WeightAverage
 from kdmlc_tf.methods.noise_matrix import NoiseMatrix
+from kdmlc_tf.networks.classifier import symbolic_outputs
 
 
 class Belief:
@@ -21,7 +22,7 @@ class Belief:
 
     def __init__(self, network, num_classes, average_decay, matrix_decay):
         self.average = WeightAverage(network, average_decay)
-        dtype = network.output["logits"].dtype
+        dtype = symbolic_outputs(network)["logits"].dtype
         self.noise_matrix = NoiseMatrix(num_classes, matrix_decay, dtype)
 
     def buffers(self):

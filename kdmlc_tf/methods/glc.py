@@ -8,6 +8,7 @@ from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.averages import buffer, moved, ramped
 from kdmlc_tf.methods.base import Method, accuracy
 from kdmlc_tf.methods.noise_matrix import shares
+from kdmlc_tf.networks.classifier import symbolic_outputs
 
 
 class GLC(Method):
@@ -44,7 +45,7 @@ class GLC(Method):
             )
         self.estimator_steps = estimator_steps
         self.matrix_decay = matrix_decay
-        dtype = self.classifiers["estimator"].output["logits"].dtype
+        dtype = symbolic_outputs(self.classifiers["estimator"])["logits"].dtype
         self.mass = buffer(np.full([self.num_classes] * 2, self.num_classes**-2.0, dtype), "mass")
         self.buffers["noise_matrix"] = [self.mass]
 

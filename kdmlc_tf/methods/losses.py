@@ -105,6 +105,16 @@ def corrected_cross_entropy(matrix, labels, logits):
     return -tf.reduce_logsumexp(log_joint, axis=-1)
 
 
+def with_penalties(loss, penalties):
+    """A mean loss and what a network's layers add to it, e.g. by regularizers.
+
+    Args:
+      loss: scalar tensor, in nats.
+      penalties: list of scalars, `keras.Model.losses`.
+    """
+    return tf.add_n([loss, *(tf.cast(p, loss.dtype) for p in penalties)]) if penalties else loss
+
+
 def entropy(probabilities):
     """Entropy of each row, -Σ_k p_k log p_k with 0 log 0 = 0.
 

@@ -52,7 +52,8 @@ class MLC(Method):
         if warmup_steps < 0:
             raise ValueError(f"`warmup_steps` must be at least 0. Received: {warmup_steps}.")
         self.recompute_pseudo_labels = recompute_pseudo_labels
-        self.looked_through = parts.positions(self.networks[self.corrected], lookahead)
+        self.lookahead = lookahead
+        self.looked_through = self.positions_looked_through()
         self.warmup_steps = warmup_steps
         self.train_on_meta = train_on_meta
         self.belief = None
@@ -69,7 +70,12 @@ class MLC(Method):
     def compile_correction(self, optimizers, **kwargs):
         """Compiles after checking that the corrected network's step can be looked ahead to."""
         check_looks_ahead(optimizers[self.corrected])
+        self.looked_through = self.positions_looked_through()  # layers may be frozen, or freed
         self.compile_networks(optimizers, **kwargs)
+
+    def positions_looked_through(self):
+        """Positions of the weights that the meta-gradient goes through (`parts.positions`)."""
+        return parts.positions(self.networks[self.corrected], self.lookahead)
 
     def metric_names(self):
         """The classifiers' and the corrector's."""
@@ -174,11 +180,12 @@ class MLC(Method):
     def noisy_loss(self, weights, noisy, clean):
         """L_T(w, α) of this replica, with what its forward pass yields beside it."""
         network = self.networks[self.corrected]
-        seen, statistics = network.stateless_call(
+        seen, statistics, penalties = network.stateless_call(
             weights,
             network.non_trainable_variables,
             tf.concat([noisy["images"], clean["images"]], axis=0),
             training=True,
+            return_losses=True,
         )
         features = tf.stop_gradient(seen["features"])
         pseudo_labels = self.corrected_labels(features[: size(noisy)], noisy)
@@ -189,7 +196,8 @@ class MLC(Method):
             "pseudo_labels": pseudo_labels,
             "statistics": statistics,
         }
-        return tf.reduce_mean(losses.cross_entropy(targets, seen["logits"])), outputs
+        loss = tf.reduce_mean(losses.cross_entropy(targets, seen["logits"]))
+        return losses.with_penalties(loss, penalties), outputs
 
     def clean_loss(self, weights, meta_batch):
         """L_M of this replica at the given weights; batch norm's moving statistics stay."""

@@ -97,13 +97,16 @@ def check_looks_ahead(optimizer):
             "global_clipnorm",
             "gradient_accumulation_steps",
             "use_ema",
+            "_exclude_from_weight_decay",
+            "_exclude_from_weight_decay_pattern",
         )
         if getattr(optimizer, name, None)
     ]
     if altered or not isinstance(optimizer, keras.optimizers.SGD):
         raise ValueError(
             "The optimizer of the network that looks ahead must be keras.optimizers.SGD or "
-            "kdmlc_tf.SGD, without clipping, accumulation or EMA: its step is differentiated. "
+            "kdmlc_tf.SGD, without clipping, accumulation, EMA or weights excluded from weight "
+            "decay: its step is differentiated. "
             f"Received: {optimizer.__class__.__name__}"
             + (f" with {', '.join(altered)}." if altered else ".")
         )

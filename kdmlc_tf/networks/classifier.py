@@ -39,16 +39,18 @@ def as_classifier(model):
         whose last layer is Dense without activation: the features are that layer's input.
 
     Returns:
-      `model` itself in the first case; otherwise a new model of the same layers and weights.
+      `model` itself in the first case, unless its logits are of 16 bits; otherwise a new model of
+      the same layers and weights.
 
     Raises:
       ValueError: the model is not built, ends in another layer or in softmax, or its logits are
         not of shape [batch, classes].
     """
-    outputs = _symbolic_outputs(model)
+    inputs, outputs = _symbolic(model)
     if isinstance(outputs, dict) and set(OUTPUTS) <= set(outputs):
-        _check_rank(outputs["logits"])
-        return model
+        logits, features = (outputs[name] for name in OUTPUTS)
+        _check_rank(logits)
+        return _model(inputs, logits, features, model.name) if _is_half(logits) else model
     features, logits = _ends(model)
     _check_rank(logits)
     inputs = model.inputs[0]
@@ -57,13 +59,32 @@ def as_classifier(model):
         for layer in model.layers[:-1]:
             features = layer(features)
         logits = model.layers[-1](features)
-    if logits.dtype in ("float16", "bfloat16"):
+    return _model(inputs, logits, features, model.name)
+
+
+def symbolic_outputs(classifier):
+    """What a classifier gives, as symbolic tensors: {"logits": [None, K], "features": [None, f]}.
+
+    Args:
+      classifier: what `as_classifier` returned.
+    """
+    return _symbolic(classifier)[1]
+
+
+def _model(inputs, logits, features, name):
+    """A model from symbolic inputs to {"logits", "features"}, logits float32 at least."""
+    if _is_half(logits):
         logits = keras.layers.Activation("linear", dtype="float32")(logits)
-    return keras.Model(inputs, {"logits": logits, "features": features}, name=model.name)
+    return keras.Model(inputs, {"logits": logits, "features": features}, name=name)
 
 
-def _symbolic_outputs(model):
-    """What `model` gives, as symbolic tensors; ValueError where it is no built model."""
+def _is_half(tensor):
+    """Whether a tensor is of 16 bits."""
+    return tensor.dtype in ("float16", "bfloat16")
+
+
+def _symbolic(model):
+    """(input, output) of `model` as symbolic tensors; ValueError where it is no built model."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {model!r}.")
     if not model.built:
@@ -71,16 +92,17 @@ def _symbolic_outputs(model):
             f"`model` must be built: give it an Input or call it once. Received: {model.name}."
         )
     if isinstance(model, keras.Sequential):
-        return model.outputs[0]
+        return model.inputs[0], model.outputs[0]
     if getattr(model, "inputs", None):
-        return model.output
+        return model.inputs[0], model.output
     shape = (model.get_build_config() or {}).get("input_shape")
     if not (shape and all(size is None or isinstance(size, int) for size in shape)):
         raise ValueError(
             f"`model` must take one tensor of images, and be called once with it before. "
             f"Received: {model.name}."
         )
-    return model(keras.KerasTensor((None, *shape[1:]), dtype=precise_dtype()))
+    inputs = image_input(shape[1:])
+    return inputs, model(inputs)
 
 
 def _ends(model):

@@ -64,6 +64,8 @@ def positions(model, part):
             f"Received: {model.name}; use all."
         )
     chosen = {id(variable) for variable in _PARTS[part](model)}
+    if not chosen:
+        raise ValueError(f"`lookahead`={part} finds no weights in {model.name}; use all.")
     return tuple(k for k, v in enumerate(model.trainable_variables) if id(v) in chosen)
 
 

@@ -215,6 +215,37 @@ def test_a_residual_corrector_starts_from_bayes_rule(blobs):
     assert np.abs(later - given).max() > 1e-4
 
 
+@pytest.mark.parametrize("make", [kdmlc, mlc, cross_entropy])
+def test_what_layers_add_to_the_loss_is_learned_from(blobs, make):
+    plain, penalised = make(), make()
+    for network in penalised.classifiers.values():
+        network.layers[1].kernel.regularizer = keras.regularizers.L2(1.0)
+    logs = [method.train_step(one_batch(blobs)) for method in (plain, penalised)]
+    for name, network in penalised.classifiers.items():
+        before = plain.classifiers[name].layers[1].kernel.numpy()
+        assert np.square(network.layers[1].kernel).sum() < np.square(before).sum()
+        assert logs[1][f"{name}_loss"] > logs[0][f"{name}_loss"] + 0.1
+
+
+def test_layers_may_be_frozen_and_freed_again_before_compile(blobs):
+    method = bayes()
+    layer = method.networks["teacher"].layers[1]
+    for wanted in (False, True):
+        layer.trainable = wanted
+        method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
+        before = layer.get_weights()
+        logs = method.train_step(one_batch(blobs))
+        assert np.isfinite(logs["meta_loss"])
+        for old, new in zip(before, layer.get_weights(), strict=True):
+            assert (np.abs(old - new).max() > 0) == wanted
+    assert method.looked_through == bayes().looked_through
+
+
+def test_it_says_how_a_method_can_be_saved(tmp_path):
+    with pytest.raises(NotImplementedError, match="weights.h5.*export_classifier"):
+        cross_entropy().save(tmp_path / "method.keras")
+
+
 def test_the_belief_looks_at_whole_images(blobs):
     method, (noisy, clean, meta) = bayes(), one_batch(blobs)
     whole = noisy["images"] + 1

@@ -63,12 +63,19 @@ def test_the_lookahead_is_the_step_that_is_then_applied(kind, momentum, nesterov
         np.testing.assert_allclose(variables[0].numpy(), ahead, rtol=1e-6)
 
 
+def excluding(optimizer):
+    """The optimizer, told to leave biases out of the weight decay."""
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
 @pytest.mark.parametrize(
     "optimizer, named",
     [
         (keras.optimizers.Adam(), "Received: Adam"),
         (keras.optimizers.SGD(clipnorm=1.0), "with clipnorm"),
         (keras.optimizers.SGD(use_ema=True), "with use_ema"),
+        (excluding(keras.optimizers.SGD(weight_decay=0.1)), "_exclude_from_weight_decay_pattern"),
     ],
 )
 def test_steps_that_cannot_be_looked_ahead_to_are_refused(optimizer, named):

@@ -120,6 +120,10 @@ def test_logits_are_float32_under_mixed_precision():
         made = [as_classifier(make(dense(3))) for make in (sequential, functional)]
         inputs = image_input((8,))
         made.append(classifier(inputs, dense(4)(inputs), num_classes=3, name="own"))
+        own = keras.Input((8,))
+        features = dense(4)(own)
+        own = keras.Model(own, {"logits": dense(3)(features), "features": features})
+        made += [as_classifier(own), as_classifier(called(Subclassed(as_dict)))]
         for model in made:
             answer = model(X)
             assert (answer["logits"].dtype, answer["features"].dtype) == ("float32", "float16")
