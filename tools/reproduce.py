@@ -61,6 +61,7 @@ ROWS = {
     "kdmlc": "--method=kdmlc",
 }
 VARIANTS = ("kdmlc_bayes", "kdmlc_kd")  # run only when --rows names them
+OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 CUTOUT = "_cutout"
 ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
@@ -322,6 +323,10 @@ def _arguments():
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
     arguments = parser.parse_args()
+    idle = ["methods"] if arguments.experiment == "track" else OF_THE_TRACK
+    for name in idle:
+        if getattr(arguments, name) != parser.get_default(name):
+            parser.error(f"--{name} says nothing about {arguments.experiment}: leave it out.")
     for name in ("runs", "data_dir", "results"):
         given = getattr(arguments, name)
         setattr(arguments, name, given and str(pathlib.Path(given).resolve()))

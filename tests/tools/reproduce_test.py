@@ -418,3 +418,20 @@ def test_what_cannot_be_run_is_named(monkeypatch, tmp_path, trained, arguments, 
     with pytest.raises(SystemExit, match=sentence):
         reproduce(monkeypatch, tmp_path, *arguments)
     assert not trained
+
+
+@pytest.mark.parametrize(
+    "arguments, flag",
+    [
+        (["digits_uniform80", "--tabulate"], "tabulate"),
+        (["digits_uniform80", "--rows=ce"], "rows"),
+        (["track", "--methods=ce"], "methods"),
+    ],
+)
+def test_a_flag_that_says_nothing_is_refused(
+    monkeypatch, tmp_path, capsys, trained, arguments, flag
+):
+    with pytest.raises(SystemExit):
+        reproduce(monkeypatch, tmp_path, *arguments)
+    assert f"--{flag} says nothing about {arguments[0]}" in capsys.readouterr().err
+    assert not trained
