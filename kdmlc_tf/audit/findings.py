@@ -23,7 +23,7 @@ class Findings:
         orders them before any is left out.
       ids: bytes [n], what the data set calls them.
       class_names: a name per class.
-      true_labels: int [n]; None where they are not known.
+      true_labels: int [n], -1 where one is not known; None where none is.
     """
 
     predictions: Predictions
@@ -57,14 +57,14 @@ class Findings:
           chosen: bool [n].
 
         Returns:
-          Dict of "count"; "expected", the mean of 1 - quality; "measured", where the true labels
-          are known. Shares of no example are None.
+          Dict of "count"; "expected", the mean of 1 - quality; "measured", of those whose true
+          label is known, where some are. Shares of no example are None.
         """
         count = int(chosen.sum())
         found = {"count": count, "expected": _mean(1 - self.quality[chosen])}
         if self.true_labels is not None:
             wrong = self.predictions.given_labels != self.true_labels
-            found["measured"] = _mean(wrong[chosen])
+            found["measured"] = _mean(wrong[chosen & (self.true_labels >= 0)])
         return found
 
     def summary(self):

@@ -49,7 +49,7 @@ def _examples(findings, images, limit):
             "selected": bool(findings.selected[n]),
             **{name: round(float(values[place]), 6) for name, values in probabilities.items()},
         }
-        if findings.true_labels is not None:
+        if findings.true_labels is not None and findings.true_labels[n] >= 0:
             example["true"] = int(findings.true_labels[n])
         examples.append(example)
     if figures.are_images(images):

@@ -27,7 +27,7 @@ def columns(findings):
     names = [str(name) for name in findings.class_names]
 
     def named(labels):
-        return [names[label] for label in labels[order].tolist()]
+        return [names[label] if label >= 0 else None for label in labels[order].tolist()]
 
     table = {
         "index": findings.indices[order],

@@ -51,9 +51,9 @@ class Prepared:
         return self.source.test_images, self.source.test_labels
 
     def true_labels(self, index):
-        """The true labels of some training examples; None where one of them is not known."""
+        """The true labels of some training examples, -1 where unknown; None where all are."""
         labels = self.source.train_labels[index]
-        return None if np.any(labels == sources.UNKNOWN) else labels
+        return None if np.all(labels == sources.UNKNOWN) else labels
 
     @property
     def input_shape(self):

@@ -77,7 +77,7 @@ def label_grid(images, given, corrected, true, class_names, columns=4):
       images: uint8 [n, h, w, 1 or 3], n at least 1.
       given: int [n], labels as given.
       corrected: int [n], the corrector's likeliest classes.
-      true: int [n] or None.
+      true: int [n], -1 where one is not known; or None.
       class_names: a name per class.
       columns: images per row.
 
@@ -104,7 +104,7 @@ def label_grid(images, given, corrected, true, class_names, columns=4):
         axis.imshow(picture, extent=(left + 0.15, left + 1.75, top + 1.7, top + 0.1), aspect="auto")
         names = [_shortened(class_names[label], 9) for label in (given[n], corrected[n])]
         caption, colour = " → ".join(names), _UNKNOWN
-        if true is not None:
+        if true is not None and true[n] >= 0:
             caption += f"\n({_shortened(class_names[true[n]], 16)})"
             colour = _RIGHT if corrected[n] == true[n] else _WRONG
         style = {"ha": "center", "va": "top", "fontsize": 9, "color": colour}

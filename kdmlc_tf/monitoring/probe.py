@@ -14,8 +14,9 @@ class ProbeResult:
       pseudo_labels: float64 [n, classes], rows sum to 1.
       entropy: mean entropy of the pseudo-labels, in nats.
       changed: share of examples whose likeliest class is not the given label.
-      pseudo_label_accuracy: share whose likeliest class is the true one; None if unknown.
-      given_label_accuracy: share whose given label is the true one; None if unknown.
+      pseudo_label_accuracy: share whose likeliest class is the true one, of those with a known
+        one; None without.
+      given_label_accuracy: share whose given label is the true one, likewise.
       gate: mean trust in the given label, in [0, 1]; None without a gate.
       largest_class: the class that is likeliest for most examples.
       largest_class_share: the share of examples it is likeliest for.
@@ -52,7 +53,7 @@ class Probe:
     Args:
       images: array [n, h, w, c] or [n, features] as stored, uint8 or float.
       given_labels: int [n], as the training sees them.
-      true_labels: int [n], or None where they are not known.
+      true_labels: int [n], -1 where one is not known; or None.
       preprocessing: callable from a stored batch to the networks' float input; default: a cast.
       batch_size: examples per forward pass.
 
@@ -110,7 +111,7 @@ class Probe:
 
     def _summarise(self, pseudo_labels, gate):
         """The numbers of a `ProbeResult` from pseudo-labels [n, classes]."""
-        given, true = self.given_labels, self.true_labels
+        given = self.given_labels
         num_classes = pseudo_labels.shape[1]
         corrected = pseudo_labels.argmax(axis=1)
         shares = np.bincount(corrected, minlength=num_classes) / len(self)
@@ -119,14 +120,20 @@ class Probe:
             pseudo_labels=pseudo_labels,
             entropy=mean_entropy(pseudo_labels),
             changed=float(np.mean(corrected != given)),
-            pseudo_label_accuracy=None if true is None else float(np.mean(corrected == true)),
-            given_label_accuracy=None if true is None else float(np.mean(given == true)),
+            pseudo_label_accuracy=self._accuracy(corrected),
+            given_label_accuracy=self._accuracy(given),
             gate=gate,
             largest_class=int(shares.argmax()),
             largest_class_share=float(shares.max()),
             given_largest_class_share=float(given_shares.max()),
             learned_matrix=learned_transition_matrix(pseudo_labels, given),
         )
+
+    def _accuracy(self, labels):
+        """Share of labels [n] that are the true ones, where these are known; None if none is."""
+        if self.true_labels is None or np.all(self.true_labels < 0):
+            return None
+        return float(np.mean((labels == self.true_labels)[self.true_labels >= 0]))
 
 
 def mean_entropy(probabilities):

@@ -53,6 +53,8 @@ def test_precision_is_measured_only_where_the_truth_is_known():
     assert "measured" not in str(found().summary())
     summary = found(true_labels=np.array([0, 0, 1, 1, 0])).summary()
     assert summary["selected"]["measured"] == pytest.approx(2 / 3)
+    partly = found(true_labels=np.array([0, 0, -1, -1, 1])).summary()
+    assert partly["selected"]["measured"] == pytest.approx(1 / 2)
 
 
 def test_noise_rates_class_by_class():

@@ -53,6 +53,8 @@ def test_a_row_by_hand(findings):
 def test_true_labels_where_they_are_known(make_findings):
     findings = make_findings([0, 1], [0, 0], [0.9, 0.2], true_labels=np.array([1, 0]))
     assert table.columns(findings)["true_label"] == ["cat", "dog"]
+    findings = make_findings([0, 1], [0, 0], [0.9, 0.2], true_labels=np.array([1, -1]))
+    assert table.columns(findings)["true_label"] == [None, "dog"]
 
 
 def test_classes_of_one_name_have_a_column_each(make_findings):

@@ -197,5 +197,6 @@ def test_true_labels_that_are_known_are_counted_and_never_trained_on(tmp_path, c
     assert data.noise.realised_rate == pytest.approx(1 / 3)
     np.testing.assert_allclose(data.noise.realised, [[1, 0], [0.5, 0.5]])
     assert data.noisy()[1].tolist() == [0, 1, 0, 1] and data.validation()[1].tolist() == [0]
-    assert data.true_labels(data.splits.noisy) is None
+    assert data.true_labels(data.splits.noisy).tolist() == [1, 1, 0, -1]
+    assert data.true_labels(data.splits.noisy[3:]) is None
     assert data.true_labels(data.splits.noisy[:3]).tolist() == [1, 1, 0]

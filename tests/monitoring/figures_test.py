@@ -51,6 +51,9 @@ def test_grid_shows_images_and_judges_them_by_colour():
     assert not has(mixed[:, 190:380], green)
     unknown = figures.label_grid(red, [1, 1, 1], [0, 0, 0], None, ["cat", "dog"])
     assert has(unknown, grey) and not has(unknown, green) and not has(unknown, wrong)
+    partly = figures.label_grid(red, [1, 1, 1], [0, 0, 0], [0, -1, 0], ["cat", "dog"])
+    assert has(partly[:, :190], green) and has(partly[:, 190:380], grey)
+    assert not has(partly[:, 190:380], green)
 
 
 def test_a_name_with_dollars_is_no_formula():

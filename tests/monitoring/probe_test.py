@@ -42,6 +42,14 @@ def test_numbers_by_hand():
     }
 
 
+def test_accuracies_are_of_the_labels_that_are_known():
+    probe = probe_lib.Probe(np.zeros((4, 2)), [0, 1, 1, 2], [0, 0, -1, -1])
+    result = probe.run(Answers(np.eye(3)[[0, 0, 1, 1]]))
+    assert (result.pseudo_label_accuracy, result.given_label_accuracy) == (1.0, 0.5)
+    unknown = probe_lib.Probe(np.zeros((4, 2)), [0, 1, 1, 2], [-1] * 4)
+    assert unknown.run(Answers(np.eye(3)[[0, 0, 1, 1]])).given_label_accuracy is None
+
+
 def test_learned_matrix_has_believed_classes_as_rows():
     # Class 0 is always given as 1; class 1 as itself; class 2 is never believed in.
     rows = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
