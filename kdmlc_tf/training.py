@@ -92,13 +92,16 @@ def _fit(run, prepared, method, first_epoch, announce, verbose):
         if distribution.num_workers(method.distribute_strategy) == 1:
             raise
         announce(f"Stopped: {distribution.lost_worker(error)}")
-    except (OSError, tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
         announce(f"Stopped: {_reason(error)}")
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
         reason = scan.broken_in(prepared.source)
-        if reason is None:
+        if reason is not None:
+            announce(f"Stopped: {reason}; it could be read before. Mend it, and --resume.")
+        elif isinstance(error, tf.errors.PermissionDeniedError):
+            announce(f"Stopped: {_reason(error)}")
+        else:
             raise
-        announce(f"Stopped: {reason}; it could be read before. Mend it, and --resume.")
     return "stopped"
 
 
