@@ -4,7 +4,6 @@ import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 _GRID = 4  # cells a side that a map is averaged over
 _WIDTH = 1024  # features of one map, at most
@@ -41,14 +40,10 @@ def averaged(network, average=None):
     staged = with_stages(network)
     if average is None:
         return lambda images: staged(images, training=False)
-    variables = [*network.trainable_variables, *network.non_trainable_variables]
-    values = {id(one): mean for one, mean in zip(variables, average.variables, strict=True)}
 
     def ask(images):
-        weights, others = (
-            [tf.convert_to_tensor(values[id(variable)]) for variable in group]
-            for group in (staged.trainable_variables, staged.non_trainable_variables)
-        )
+        weights = average.values_of(staged.trainable_variables)
+        others = average.values_of(staged.non_trainable_variables)
         return staged.stateless_call(weights, others, images, training=False)[0]
 
     return ask

@@ -88,13 +88,15 @@ class WeightAverage:
         Returns:
           Dict of "logits" [b, classes] and "features" [b, f].
         """
-        average_of = {id(variable): average for variable, average in self._pairs}
-        weights, others = (  # as they are now: layers may have been frozen or freed since
-            [tf.convert_to_tensor(average_of[id(variable)]) for variable in part]
-            for part in (self.network.trainable_variables, self.network.non_trainable_variables)
-        )
+        weights = self.values_of(self.network.trainable_variables)
+        others = self.values_of(self.network.non_trainable_variables)
         seen, _ = self.network.stateless_call(weights, others, images, training=False)
         return {name: tf.stop_gradient(value) for name, value in seen.items()}
+
+    def values_of(self, variables):
+        """The averages of some of the network's variables, a list of tensors in their order."""
+        average_of = {id(variable): average for variable, average in self._pairs}
+        return [tf.convert_to_tensor(average_of[id(variable)]) for variable in variables]
 
     def update(self, step):
         """Moves towards the network's variables as they are now.
