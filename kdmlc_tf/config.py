@@ -178,8 +178,7 @@ class Config:
     distillation_weight: float = _setting(
         0.0,
         "κ: share of the distillation term in the student's loss. The rest is learned from the "
-        "corrected labels, which hold the teacher's belief and what the given label says. "
-        "offline_kd: 0.5 unless given.",
+        "corrected labels, which hold the teacher's belief and what the given label says.",
         low=0,
         high=1,
     )

@@ -76,7 +76,8 @@ def fit(
       test: (inputs, labels): examples to judge on, never trained on.
       validation: (inputs, labels): as bad as the noisy ones, to select an epoch; None: a tenth of
         the noisy set.
-      true_labels: the noisy set's true labels [n], where they are known; only judged by.
+      true_labels: the noisy set's true labels [n], where they are known; only judged by. -1 for
+        those that are not, where labels are numbers.
       class_names: a name per class; default: the labels.
       run: folder for the run; default: under runs/.
       resume: go on with the run in that folder; give the same arrays.

@@ -189,7 +189,7 @@ def training_batches(
 
     Args:
       noisy: (images [n, ...], labels int [n] or [n, 1]); images are an array, or `EncodedImages`.
-      clean: (images [m, ...], labels int [m]).
+      clean: (images [m, ...], labels int [m] or [m, 1]).
       batch_size: noisy examples per step.
       clean_batch_size: clean examples per step, those of the meta batch included.
       meta_size: how many of them form the meta batch.
@@ -261,7 +261,7 @@ def evaluation_batches(images, labels, *, batch_size, preprocessing):
       InputError: the labels are not one class for each image.
     """
     count = len(labels)
-    gather, labels = _gatherer(images), _on_cpu(_labels(images, labels, "test"))
+    gather, labels = _gatherer(images), _on_cpu(_labels(images, labels, "evaluation"))
 
     def batch(number):
         start = number * batch_size
@@ -290,10 +290,11 @@ def _labels(images, labels, name):
     numbers = labels.dtype.kind in "biu"
     if labels.dtype.kind == "f":
         numbers = np.array_equal(labels, np.trunc(labels))
-    if labels.shape != (len(images),) or not numbers or np.any(labels < 0):
+    out = np.any(labels < 0) or np.any(labels > np.iinfo(np.int32).max) if numbers else True
+    if labels.shape != (len(images),) or out:
         raise InputError(
-            f"The labels of the {name} set must be whole numbers, from 0 on, one for each of its "
-            f"{len(images)} examples. Received: {labels.dtype} {list(labels.shape)}"
+            f"The labels of {name} examples must be whole numbers, from 0 on, one for each of the "
+            f"{len(images)}. Received: {labels.dtype} {list(labels.shape)}"
             + (f", the lowest {labels.min()}." if labels.size else ".")
         )
     return labels.astype(np.int32)

@@ -159,13 +159,16 @@ class Method(keras.Model):
           loss_of: function from its logits [n, classes] to the losses [n], in nats.
 
         Returns:
-          (loss, logits): their mean on this replica, with the penalties that the network's layers
-          add (regularizers), and the logits before the step.
+          (loss, logits): their mean on this replica, with the penalties of the network's
+          regularizers, and the logits before the step.
         """
         network = self.classifiers[name]
         with tf.GradientTape() as tape:
             logits = network(images, training=True)["logits"]
-            loss = losses.with_penalties(tf.reduce_mean(loss_of(logits)), network.losses)
+            loss = losses.with_penalties(
+                tf.reduce_mean(loss_of(logits)),
+                *(network, network.trainable_variables, network.losses),
+            )
             scaled = self.optimizers_by_name[name].scale_loss(loss)
         self.apply_mean(name, tape.gradient(scaled, network.trainable_variables))
         return loss, logits
@@ -203,7 +206,9 @@ class Method(keras.Model):
     def fit(self, x=None, *args, **kwargs):
         """Keras' `fit`, counting steps so that `steps_per_execution` overruns no epoch.
 
-        `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles.
+        `shuffle` is False unless given: batches come from a tf.data.Dataset, which shuffles. Its
+        first batch, and that of the validation data, is looked at before: a dataset that can be
+        gone through only once loses it.
 
         Raises:
           InputError: XLA was to compile the step and cannot; the first batch is not of the form

@@ -24,43 +24,53 @@ def check_training(batches, steps_per_epoch, num_classes):
             "`steps_per_epoch`, e.g. the examples of the noisy set // the batch size."
         )
     for batch in batches.take(1):
-        if len(batch) != len(_PARTS) or not all(
-            isinstance(part, dict) and {"images", "labels"} <= set(part) for part in batch
+        if (
+            not isinstance(batch, tuple)
+            or len(batch) != len(_PARTS)
+            or not all(
+                isinstance(part, dict) and {"images", "labels"} <= set(part) for part in batch
+            )
         ):
             raise InputError(
                 'A batch must be (noisy, clean, meta), each a dict of "images" and "labels", as '
                 "those of kdmlc_tf.training_batches are."
             )
         for name, part in zip(_PARTS, batch, strict=True):
-            _check_labels(part["labels"], len(part["images"]), num_classes, name)
+            _check_labels(part["labels"], part["images"], num_classes, f"a {name} batch")
 
 
 def check_evaluation(batches, num_classes):
     """The same for batches (images, labels) or (images, labels, weights)."""
-    if isinstance(batches, tf.data.Dataset):
-        for images, labels, *_ in batches.take(1):
-            _check_labels(labels, len(images), num_classes, "evaluation")
+    if not isinstance(batches, tf.data.Dataset):
+        return
+    for batch in batches.take(1):
+        if not isinstance(batch, tuple) or len(batch) not in (2, 3):
+            raise InputError(
+                "A batch to evaluate on must be (images, labels) or (images, labels, weights), as "
+                "those of kdmlc_tf.evaluation_batches are."
+            )
+        _check_labels(batch[1], batch[0], num_classes, "a batch to evaluate on")
 
 
 def check_rank(labels):
-    """Raises InputError unless the labels of a batch are one number each; works in a graph."""
+    """Raises ValueError unless the labels of a batch are one number each; works in a graph."""
     if labels.shape.rank not in (1, None):
-        raise InputError(
+        raise ValueError(
             f"The labels of a batch must be of shape [batch]. Received: {labels.shape.as_list()}."
         )
 
 
-def _check_labels(labels, count, num_classes, name):
-    """Raises InputError unless there is one class for each of `count` images."""
-    labels = tf.convert_to_tensor(labels)
+def _check_labels(labels, images, num_classes, name):
+    """Raises InputError unless there is one class for each image."""
+    labels, count = tf.convert_to_tensor(labels), tf.convert_to_tensor(images).shape[0]
     if labels.shape != (count,) or not labels.dtype.is_integer:
         raise InputError(
-            f"The labels of a {name} batch must be whole numbers [{count}], one for each image. "
+            f"The labels of {name} must be whole numbers [{count}], one for each image. "
             f"Received: {labels.dtype.name} {labels.shape.as_list()}."
         )
     lowest, highest = int(tf.reduce_min(labels)), int(tf.reduce_max(labels))
     if lowest < 0 or highest >= num_classes:
         raise InputError(
-            f"The labels of a {name} batch must be in 0..{num_classes - 1}, the classes of the "
+            f"The labels of {name} must be in 0..{num_classes - 1}, the classes of the "
             f"networks. Received: {lowest} to {highest}."
         )

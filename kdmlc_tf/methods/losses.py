@@ -105,13 +105,29 @@ def corrected_cross_entropy(matrix, labels, logits):
     return -tf.reduce_logsumexp(log_joint, axis=-1)
 
 
-def with_penalties(loss, penalties):
-    """A mean loss and what a network's layers add to it, e.g. by regularizers.
+def with_penalties(loss, network, weights, added):
+    """A mean loss and the penalties that a network's regularizers put on its weights.
 
     Args:
       loss: scalar tensor, in nats.
-      penalties: list of scalars, `keras.Model.losses`.
+      network: keras.Model.
+      weights: values of its trainable variables, in their order.
+      added: `network.losses` after the call that gave `loss`.
+
+    Returns:
+      Scalar tensor.
+
+    Raises:
+      ValueError: layers add losses of their own (activity_regularizer, add_loss): replicas would
+        mix them up.
     """
+    pairs = zip(network.trainable_variables, weights, strict=True)
+    penalties = [v.regularizer(weight) for v, weight in pairs if v.regularizer is not None]
+    if len(added) > len(penalties):
+        raise ValueError(
+            f"{network.name} adds losses of its layers' own (activity_regularizer or add_loss), "
+            "which methods do not learn from: leave them out; regularizers of weights are good."
+        )
     return tf.add_n([loss, *(tf.cast(p, loss.dtype) for p in penalties)]) if penalties else loss
 
 

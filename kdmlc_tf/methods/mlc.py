@@ -180,7 +180,7 @@ class MLC(Method):
     def noisy_loss(self, weights, noisy, clean):
         """L_T(w, α) of this replica, with what its forward pass yields beside it."""
         network = self.networks[self.corrected]
-        seen, statistics, penalties = network.stateless_call(
+        seen, statistics, added = network.stateless_call(
             weights,
             network.non_trainable_variables,
             tf.concat([noisy["images"], clean["images"]], axis=0),
@@ -197,7 +197,7 @@ class MLC(Method):
             "statistics": statistics,
         }
         loss = tf.reduce_mean(losses.cross_entropy(targets, seen["logits"]))
-        return losses.with_penalties(loss, penalties), outputs
+        return losses.with_penalties(loss, network, weights, added), outputs
 
     def clean_loss(self, weights, meta_batch):
         """L_M of this replica at the given weights; batch norm's moving statistics stay."""

@@ -54,7 +54,8 @@ def positions(model, part):
       Tuple of ints, rising.
 
     Raises:
-      ValueError: there is no such part, or the model does not tell its layers.
+      ValueError: there is no such part, nothing in it is trainable, or the model does not tell its
+        layers.
     """
     if part not in _PARTS:
         raise ValueError(f"`lookahead` must be one of {', '.join(_PARTS)}. Received: {part!r}.")
@@ -65,7 +66,10 @@ def positions(model, part):
         )
     chosen = {id(variable) for variable in _PARTS[part](model)}
     if not chosen:
-        raise ValueError(f"`lookahead`={part} finds no weights in {model.name}; use all.")
+        raise ValueError(
+            f"{model.name} has no weights in `lookahead`={part} that are trainable, and the "
+            "network whose labels are corrected has to learn: unfreeze layers, or use all."
+        )
     return tuple(k for k, v in enumerate(model.trainable_variables) if id(v) in chosen)
 
 

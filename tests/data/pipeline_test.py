@@ -202,12 +202,14 @@ def test_a_meta_batch_that_leaves_nothing_is_refused(meta_size):
     [
         (np.zeros(9, int), r"int64 \[9\], the lowest 0"),
         (np.zeros((10, 2), int), r"int64 \[10, 2\]"),
+        (np.full(10, np.inf), "float64"),
+        (np.full(10, 2**40), "int64"),
         (np.full(10, 0.5), r"float64 \[10\], the lowest 0.5"),
         (np.arange(10) - 1, r"int64 \[10\], the lowest -1"),
     ],
 )
 def test_labels_that_are_not_one_class_for_each_image_are_refused(labels, received):
-    with pytest.raises(InputError, match=f"test set .* 10 examples. Received: {received}"):
+    with pytest.raises(InputError, match=f"of evaluation examples .* the 10. Received: {received}"):
         evaluation_batches(labelled(10)[0], labels, batch_size=5, preprocessing=IDENTITY)
 
 

@@ -43,8 +43,10 @@ def test_what_does_not_is_refused(dataset, sentence):
 
 
 def test_labels_to_evaluate_on_are_looked_at_as_well():
-    with pytest.raises(InputError, match=r"evaluation batch must be in 0\.\.2"):
+    with pytest.raises(InputError, match=r"a batch to evaluate on must be in 0\.\.2"):
         batches.check_evaluation(tf.data.Dataset.from_tensors((IMAGES, [0, 1, 2, 3])), 3)
+    with pytest.raises(InputError, match=r"must be \(images, labels\)"):
+        batches.check_evaluation(tf.data.Dataset.from_tensors(IMAGES), 3)
     batches.check_rank(tf.constant([0, 1]))
-    with pytest.raises(InputError, match=r"shape \[batch\]. Received: \[2, 1\]"):
+    with pytest.raises(ValueError, match=r"shape \[batch\]. Received: \[2, 1\]"):
         batches.check_rank(tf.constant([[0], [1]]))

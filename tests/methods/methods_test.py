@@ -227,6 +227,33 @@ def test_what_layers_add_to_the_loss_is_learned_from(blobs, make):
         assert logs[1][f"{name}_loss"] > logs[0][f"{name}_loss"] + 0.1
 
 
+def test_losses_of_the_layers_own_are_refused(blobs):
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(8, activity_regularizer="l2")(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+    method = kdmlc_tf.CrossEntropy(network)
+    method.compile(sgd())
+    with pytest.raises(ValueError, match="activity_regularizer.*leave them out"):
+        method.train_step(one_batch(blobs))
+
+
+def test_fit_and_evaluate_refuse_what_would_train_in_silence(blobs):
+    method, identity = cross_entropy(), kdmlc_tf.Preprocessing((0.0,) * 8, (1.0,) * 8)
+    with pytest.raises(ValueError, match="have no end"):
+        method.fit(batches(blobs), verbose=0)
+    images, given = blobs["noisy"]
+    wrong = batches({**blobs, "noisy": (images, given + 1)})
+    with pytest.raises(ValueError, match="a noisy batch must be in 0..2"):
+        method.fit(wrong, steps_per_epoch=1, verbose=0)
+    images, labels = blobs["test"]
+    ahead = kdmlc_tf.evaluation_batches(images, labels + 1, batch_size=300, preprocessing=identity)
+    with pytest.raises(ValueError, match="a batch to evaluate on must be in 0..2"):
+        method.fit(batches(blobs), steps_per_epoch=1, validation_data=ahead, verbose=0)
+    column = tf.data.Dataset.from_tensors((images, labels[:, None]))
+    with pytest.raises(ValueError, match=r"shape \[batch\]"):
+        method.evaluate(column, verbose=0)
+
+
 def test_layers_may_be_frozen_and_freed_again_before_compile(blobs):
     method = bayes()
     layer = method.networks["teacher"].layers[1]

@@ -59,3 +59,10 @@ def test_a_part_that_cannot_be_told_is_refused():
         parts.positions(model, "head")
     with pytest.raises(ValueError, match="one of all, last_stage, head. Received: 'top'"):
         parts.positions(model, "top")
+
+
+def test_a_network_of_which_nothing_is_trainable_is_refused():
+    network = as_classifier(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
+    network.trainable = False
+    with pytest.raises(ValueError, match="trainable, and the network .* has to learn: unfreeze"):
+        parts.positions(network, "all")
