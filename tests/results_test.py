@@ -26,8 +26,8 @@ def test_the_tracks_result_is_of_its_settings_and_sums_up_its_runs(result):
     "table, document",
     [
         ("overview", "README.md"),
-        ("figures", "docs/ABLATIONS.md"),
-        ("leads", "docs/ABLATIONS.md"),
+        ("figures", "docs/TRACK.md"),
+        ("leads", "docs/TRACK.md"),
     ],
 )
 def test_the_tracks_tables_stand_in_the_documents(result, table, document):
