@@ -53,6 +53,6 @@ def test_flags_that_it_names_exist():
 
     others = {"help", "run", "resume", "overwrite", "saved_model", "logdir", "flagfile"}
     others |= {"output", "shown", "threshold", "top"}  # of the audit
-    others |= {"methods", "seeds", "images", "cells", "rows"}  # of tools/
+    others |= {"methods", "seeds", "images", "cells", "rows", "results"}  # of tools/
     for flag in re.findall(r"--([a-z_]+)", TEXT):
         assert flag in others or hasattr(Config, flag), flag
