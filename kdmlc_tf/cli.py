@@ -1,6 +1,7 @@
 """Flags from the configuration's fields, and errors as sentences: shared by the command lines."""
 
 import dataclasses
+import io
 import os
 import sys
 import tempfile
@@ -91,7 +92,8 @@ def run(main):
     Exit status: main's (None: 0); 2 for wrong input; 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is another
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
     # Keras and TensorFlow warn through absl; progress is printed by the programs themselves.
     logging.set_verbosity(logging.WARNING)
     try:
