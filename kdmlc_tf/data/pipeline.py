@@ -287,11 +287,11 @@ def _labels(images, labels, name):
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets has them
         labels = labels[:, 0]
-    numbers = labels.dtype.kind in "biu"
+    whole = labels.dtype.kind in "biu"
     if labels.dtype.kind == "f":
-        numbers = np.array_equal(labels, np.trunc(labels))
-    out = np.any(labels < 0) or np.any(labels > np.iinfo(np.int32).max) if numbers else True
-    if labels.shape != (len(images),) or out:
+        whole = np.array_equal(labels, np.trunc(labels))
+    fit = whole and not np.any((labels < 0) | (labels > np.iinfo(np.int32).max))
+    if labels.shape != (len(images),) or not fit:
         raise InputError(
             f"The labels of {name} examples must be whole numbers, from 0 on, one for each of the "
             f"{len(images)}. Received: {labels.dtype} {list(labels.shape)}"

@@ -53,7 +53,6 @@ def as_classifier(model):
         return _model(inputs, logits, features, model.name) if _is_half(logits) else model
     features, logits = _ends(model)
     _check_rank(logits)
-    inputs = model.inputs[0]
     if isinstance(model, keras.Sequential):  # its own input may hold the batch size of a call
         inputs = features = keras.Input(inputs.shape[1:], dtype=inputs.dtype)
         for layer in model.layers[:-1]:

@@ -216,7 +216,7 @@ def test_a_residual_corrector_starts_from_bayes_rule(blobs):
 
 
 @pytest.mark.parametrize("make", [kdmlc, mlc, cross_entropy])
-def test_what_layers_add_to_the_loss_is_learned_from(blobs, make):
+def test_penalties_of_weights_are_learned_from(blobs, make):
     plain, penalised = make(), make()
     for network in penalised.classifiers.values():
         network.layers[1].kernel.regularizer = keras.regularizers.L2(1.0)
