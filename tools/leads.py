@@ -7,6 +7,7 @@ from tools import measured
 _TEST = "last_test_student_accuracy"
 _VALIDATION = "last_val_student_accuracy"
 _TEACHER = "last_test_teacher_accuracy"
+_MLC = ("mlc", "mlc_80_20")
 _COLUMNS = ("best other", "mlc", "validation (noisy)", "of its teacher")
 
 
@@ -15,9 +16,9 @@ def table(cells, rivals):
 
     A lead is the mean over the seeds that both rows have, each against the same seed, in points of
     the student's accuracy after the last epoch; with it goes the least of them, and their number.
-    The best other is the row with the smallest lead, however many seeds that has; on the validation
-    labels it may be another one, which is named. A last column has the share of its teacher's
-    accuracy that the student keeps, in percent.
+    The best other is the row with the smallest lead, however many seeds that has; so is MLC's, and
+    so is the one on the validation labels. A last column has the share of its teacher's accuracy
+    that the student keeps, in percent.
 
     Args:
       cells: dict cell -> its part of the result, with "methods".
@@ -28,11 +29,12 @@ def table(cells, rivals):
         for row, others in rivals.items():
             runs = measured.runs_of(part, row)
             compared = {name: measured.runs_of(part, name) for name in others}
+            mlc = {name: compared[name] for name in _MLC if name in compared}
             best = _smallest(runs, compared, _TEST)
             if best:
                 figures = [
                     _named(best),
-                    _text(_leads(runs, compared.get("mlc", {}), _TEST)),
+                    _named(_smallest(runs, mlc, _TEST)),
                     _named(_smallest(runs, compared, _VALIDATION)),
                     _text(_kept(runs)),
                 ]
@@ -71,12 +73,14 @@ def _kept(runs):
 
 def _named(best):
     """What `_smallest` found, as text."""
+    if best is None:
+        return "–"
     row, values = best
     return f"{row}: {_text(values)}"
 
 
 def _text(values):
-    """Mean, the least of several, and how many: "6.8, least 5.3 (3)"."""
+    """Mean, the least of several, and how many: "6.8, least 5.3 (3)"; "–" of none."""
     if not values:
         return "–"
     least = f", least {min(values):.1f}" if len(values) > 1 else ""

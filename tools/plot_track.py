@@ -18,21 +18,28 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.reproduce import CELLS, CUTOUT, ROWS  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, METHODS_FLAGS, ROWS, SPLIT  # noqa: E402
 
-OVER_NOISE_RATE = ("kdmlc", "kdmlc_kd", "mlc", "ce", "clean_only")
+OVER_NOISE_RATE = (
+    "kdmlc_80_20",
+    "kdmlc",
+    "kdmlc_kd",
+    "mlc_80_20",
+    "mlc",
+    "ce_80_20",
+    "ce",
+    "clean_only",
+)
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
 _DOTS_PER_INCH = 110  # 8.2 inches are README's width
 _KEYS = 5  # of the legend in a line
-_PLAIN = [row for row in ROWS if not row.endswith(CUTOUT)]
 # For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black, an orange and a darker grey
 # stand for its sand and its grey, which are pale on white. The markers say the same again.
 _COLOURS = {
@@ -48,7 +55,7 @@ _COLOURS = {
     "kdmlc_kd": "#ee7733",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(_PLAIN, "sDv^oP<Xd*h", strict=True))
+_MARKERS = dict(zip(METHODS_FLAGS, "sDv^oP<Xd*h", strict=True))
 
 
 def main():
@@ -98,8 +105,7 @@ def curves(cells):
         for row, method in methods.items():
             curves_of_seeds = [run["curve"] for run in method["runs"].values()]
             _draw_curve(ax, row, 100 * np.array(curves_of_seeds))
-        ax.set(title=cell, xlabel="epoch", ylabel="student's test accuracy (%)")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(title=cell, xlabel="share of its updates (%)", ylabel="student's test accuracy (%)")
         ax.grid(alpha=0.3)
     for ax in axes[len(drawn) :]:
         ax.axis("off")
@@ -108,12 +114,15 @@ def curves(cells):
 
 
 def _draw_curve(ax, row, seeds):
-    """Mean and band of accuracies [seeds, epochs] in percent; the marker is at the last epoch."""
-    epochs = np.arange(1, seeds.shape[1] + 1)
-    ax.plot(epochs, seeds.mean(axis=0), markevery=[-1], **_style(row))
+    """Mean and band of accuracies [seeds, epochs] in percent; the marker is at the last epoch.
+
+    Rows have not all the same number of epochs: they stand over their share of the run.
+    """
+    done = 100 * np.arange(1, seeds.shape[1] + 1) / seeds.shape[1]
+    ax.plot(done, seeds.mean(axis=0), markevery=[-1], **_style(row))
     if len(seeds) > 1:
         band = {"color": _style(row)["color"], "alpha": 0.2, "linewidth": 0}
-        ax.fill_between(epochs, seeds.min(axis=0), seeds.max(axis=0), **band)
+        ax.fill_between(done, seeds.min(axis=0), seeds.max(axis=0), **band)
 
 
 def noise_rate(cells):
@@ -201,14 +210,16 @@ def _draw_matrix(ax, matrix):
 
 
 def _style(row):
-    """How a row is drawn: cutout dashed, in the colour of the same row without."""
-    plain = row.removesuffix(CUTOUT)
+    """How a row is drawn: a method's rows in its colour, Cutout and the other split broken."""
+    uncut = row.removesuffix(CUTOUT)
+    method = uncut.removesuffix(SPLIT)
+    lines = {(True, True): "-", (False, True): "--", (True, False): ":", (False, False): "-."}
     return {
-        "color": _COLOURS[plain],
-        "marker": _MARKERS[plain],
+        "color": _COLOURS[method],
+        "marker": _MARKERS[method],
         "markersize": 5,
-        "linestyle": "-" if plain == row else "--",
-        "linewidth": 2.2 if plain == "kdmlc" else 1.4,
+        "linestyle": lines[uncut == row, method == uncut],
+        "linewidth": 2.2 if method == "kdmlc" else 1.4,
         "label": row,
     }
 

@@ -47,7 +47,10 @@ METHODS = ("kdmlc", "mlc", "ce", "clean_only")
 COMMON = ROOT / "flags" / "track" / "common.flags"
 CELLS = ("uniform80", "uniform40", "flip40", "human_worse", "human_random1")
 TEACHER = "resnet8"  # as in that file
-ROWS = {
+CUTOUT = "_cutout"
+SPLIT = "_80_20"  # of a batch's 100 images 80 are noisy and 20 trusted, in place of 50 and 50
+_SPLIT_FLAGS = "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19"
+METHODS_FLAGS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
     "finetune": "--method=finetune",
@@ -56,14 +59,17 @@ ROWS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
-    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=16",  # all: the corrector learns nothing
+    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=EPOCHS",  # the corrector learns nothing
     "kdmlc_kd": "--method=kdmlc --distillation_weight=0.5",  # half of the target: the belief
     "kdmlc": "--method=kdmlc",
 }
+ROWS = {}
+for _row, _flags in METHODS_FLAGS.items():
+    ROWS[_row] = _flags.replace("EPOCHS", "16")
+    ROWS[_row + SPLIT] = f"{_flags.replace('EPOCHS', '25')} {_SPLIT_FLAGS}"
+ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 VARIANTS = ("kdmlc_bayes", "kdmlc_kd")  # run only when --rows names them
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
-CUTOUT = "_cutout"
-ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 
 
 def main():

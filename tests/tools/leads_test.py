@@ -29,7 +29,7 @@ def test_seeds_are_compared_with_the_same_seeds():
     assert leads.table({"flip40": {"methods": cell}}, rivals).splitlines() == [
         "| cell | row | best other | mlc | validation (noisy) | of its teacher |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| flip40 | kdmlc | ce: 5.0 (1) | 6.0, least 2.0 (2) | mlc: 2.8, least 0.5 (2) | "
+        "| flip40 | kdmlc | ce: 5.0 (1) | mlc: 6.0, least 2.0 (2) | mlc: 2.8, least 0.5 (2) | "
         "93.3, least 80.0 (3) |",
     ]
 
@@ -38,6 +38,15 @@ def test_a_row_that_nothing_is_compared_with_has_no_lead():
     alone = {"kdmlc": row([0.6], [0.2], [0.7]), "mlc": row([None, 0.5], [None, 0.2])}
     cells = {"flip40": {"methods": alone}, "uniform80": {"methods": {"ce": row([0.5], [0.2])}}}
     assert leads.table(cells, {"kdmlc": ["ce", "mlc"]}) == ""
+
+
+def test_of_mlcs_rows_the_better_one_is_shown():
+    cell = {name: row([of], [0.2]) for name, of in (("kdmlc", 0.5), ("mlc", 0.4))}
+    table = leads.table(
+        {"flip40": {"methods": {**cell, "mlc_80_20": row([0.45], [0.3])}}},
+        {"kdmlc": ["mlc", "mlc_80_20"]},
+    )
+    assert "| mlc_80_20: 5.0 (1) | mlc_80_20: 5.0 (1) | mlc_80_20: −10.0 (1) |" in table
 
 
 def test_without_mlc_its_column_is_empty():

@@ -59,15 +59,18 @@ def test_curves_are_means_in_percent_within_the_band_of_all_seeds():
     # Neither the cell that is not compared, nor that without rows, nor the row with flags.
     (ax,) = [ax for ax in figure.axes if ax.get_title()]
     assert ax.get_title() == "uniform80"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "student's test accuracy (%)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (
+        "share of its updates (%)",
+        "student's test accuracy (%)",
+    )
     colour = lines(ax)["kdmlc"][3]
     assert lines(ax) == {
-        "kdmlc": ([1, 2], [30, 60], "-", colour),
-        "kdmlc_cutout": ([1, 2], [10, 30], "--", colour),
+        "kdmlc": ([50, 100], [30, 60], "-", colour),
+        "kdmlc_cutout": ([50, 100], [10, 30], "--", colour),
     }
     (band,) = ax.collections
     corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices}
-    assert corners == {(1, 20), (1, 40), (2, 50), (2, 70)}
+    assert corners == {(50, 20), (50, 40), (100, 50), (100, 70)}
     assert legend(figure) == ["kdmlc", "kdmlc_cutout"]
 
 
@@ -79,9 +82,16 @@ def test_compared_cells_have_a_panel_each_in_their_order():
 
 
 def test_plain_rows_differ_in_colour_and_marker():
-    plain = [tool._style(row) for row in tool.ROWS if not row.endswith("_cutout")]
+    plain = [tool._style(row) for row in tool.METHODS_FLAGS]
     colours = [to_rgb(style["color"]) for style in plain]
     assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 11
+
+
+def test_a_methods_rows_differ_in_their_lines_alone():
+    rows = [f"mlc{split}{cutout}" for split in ("", tool.SPLIT) for cutout in ("", tool.CUTOUT)]
+    styles = [tool._style(row) for row in rows]
+    assert len({style["linestyle"] for style in styles}) == 4
+    assert len({(style["color"], style["marker"]) for style in styles}) == 1
 
 
 def test_accuracy_stands_over_the_nominal_rate_with_its_deviation():

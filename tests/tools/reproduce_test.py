@@ -55,19 +55,25 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert row.startswith(config.method)
     assert config.student == (tool.TEACHER if row.startswith("mlc_teacher") else STUDENT)
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
+    split = (config.batch_size, config.clean_batch_size)
+    assert split == ((80, 20) if "_80_20" in row else (50, 50))
+    updates = config.epochs * config.limit_train // config.batch_size
+    assert updates == (6250 if "_80_20" in row else 6400)
 
 
 def test_kdmlc_is_compared_with_the_others_students():
     rivals = tool.rivals()
-    assert rivals["kdmlc"] == ["ce", "clean_only", "finetune", "glc", "mlc", "offline_kd"]
-    assert rivals["kdmlc_paper"] == rivals["kdmlc"]
+    methods = ["ce", "clean_only", "finetune", "glc", "mlc", "offline_kd"]
+    assert rivals["kdmlc"] == [f"{name}{split}" for name in methods for split in ("", "_80_20")]
+    assert rivals["kdmlc_paper"] == rivals["kdmlc_80_20"] == rivals["kdmlc"]
     both = [*rivals["kdmlc"], *(f"{row}_cutout" for row in rivals["kdmlc"])]
     assert rivals["kdmlc_cutout"] == both and not set(both) & set(rivals)
 
 
 def test_the_corrector_of_bayes_rule_alone_never_learns():
-    bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags("kdmlc_bayes"))
-    assert bayes.bayes_start and bayes.warmup() == bayes.epochs
+    for row in ("kdmlc_bayes", "kdmlc_bayes_80_20"):
+        bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
+        assert bayes.bayes_start and bayes.warmup() == bayes.epochs
 
 
 def test_rows_as_published_are():
