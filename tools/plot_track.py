@@ -24,16 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.reproduce import CELLS, CUTOUT, METHODS_FLAGS, ROWS, SPLIT  # noqa: E402
 
-OVER_NOISE_RATE = (
-    "kdmlc_80_20",
-    "kdmlc",
-    "kdmlc_kd",
-    "mlc_80_20",
-    "mlc",
-    "ce_80_20",
-    "ce",
-    "clean_only",
-)
+OVER_NOISE_RATE = ("kdmlc", "kdmlc_kd", "mlc", "ce", "clean_only")
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
