@@ -14,7 +14,8 @@ The track compares every row (a method with its flags, ROWS) in every cell (a ki
 in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
 other than the compared ones (CELLS) serve the plot of accuracy against noise rate and the transfer
 to Fashion-MNIST, and run only when --cells names them. Rows are tuned by their accuracy on the
-validation set, whose labels are noisy: the column of that name.
+validation set, whose labels are noisy: the column of that name. Rows that end in _80_20 have 80
+noisy and 20 trusted images in a batch in place of 50 and 50.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
 --runs (of the rows above and those named, and of seeds below --seeds), and the noise matrix that
