@@ -155,14 +155,15 @@ def track(arguments, known):
 def tables_of(result):
     """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
 
-    The overview, README.md's, is the student's accuracy alone, in the cells that are compared and
-    in those of Fashion-MNIST.
+    The overview, README.md's, is the student's accuracy alone, without the variants, in the cells
+    that are compared and in those of Fashion-MNIST.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
+    shown = [row for row in rows_of_students() if not row.startswith(VARIANTS)]
     tables = {
-        "overview": measured.overview(compared, rows_of_students()) if compared else "",
+        "overview": measured.overview(compared, shown) if compared else "",
         "figures": measured.table(cells),
         "leads": leads.table(cells, rivals()),
     }
