@@ -22,8 +22,8 @@ def _setting(default, help, **limits):  # pylint: disable=redefined-builtin
 class Config:
     """The settings of one run; the defaults are the paper's protocol (METHOD.md).
 
-    How labels are corrected and distilled has defaults of our own, by docs/ABLATIONS.md;
-    flags/paper_kdmlc.flags sets what METHOD.md states.
+    How labels are corrected and distilled, and how much of a batch is clean, has defaults of our
+    own, by docs/ABLATIONS.md; flags/paper_kdmlc.flags sets what METHOD.md states.
 
     Raises (from `validate`):
       InputError: a value is of the wrong kind or outside its range.
@@ -109,8 +109,12 @@ class Config:
     # How it learns: MLC's protocol (AAAI 2021, section 4).
     epochs: int = _setting(120, "Passes over the noisy set.", low=1)
     batch_size: int = _setting(100, "Noisy examples per step, over all replicas.", low=1)
-    clean_batch_size: int = _setting(
-        100, "Clean examples per step, over all replicas: trained on and meta-evaluated.", low=2
+    clean_batch_size: int | None = _setting(
+        None,
+        "Clean examples per step, over all replicas: trained on and meta-evaluated. Default: a "
+        "quarter of --batch_size, or as many as that with --nobayes_start (mlc) and for clean_only "
+        "and finetune; if odd, one less.",
+        low=2,
     )
     meta_fraction: float = _setting(
         0.5, "Share of the clean batch that the look-ahead is judged on.", low=0.01, high=0.99
@@ -291,6 +295,14 @@ class Config:
             )
         return epochs
 
+    def clean_size(self):
+        """Clean examples per step; by default even, to be halved for the meta-evaluation."""
+        if self.clean_batch_size is not None:
+            return self.clean_batch_size
+        as_many = not self.bayes_start or self.method in ("clean_only", "finetune")
+        size = self.batch_size if as_many else self.batch_size // 4
+        return max(size // 2 * 2, 2)
+
     def warmup(self):
         """Epochs before the corrector learns."""
         return self.epochs // 2 if self.warmup_epochs is None else self.warmup_epochs
@@ -345,7 +357,6 @@ PRESETS = {
         "student": "mlp",
         "epochs": 30,
         "batch_size": 50,
-        "clean_batch_size": 50,
         "corrector_learning_rate": 1e-3,  # MLC's 3e-4 suits 60,000 steps; these are 690
         "warmup_epochs": 10,
     },

@@ -235,11 +235,11 @@ def lost_worker(error):
 
 def batch_parts(config):
     """Global sizes of a batch's parts: dict of "noisy", "clean" (trained on) and "meta"."""
-    size = round(config.clean_batch_size * config.meta_fraction)
-    meta = min(max(size, 1), config.clean_batch_size - 1)
+    both = config.clean_size()
+    meta = min(max(round(both * config.meta_fraction), 1), both - 1)
     return {
         "noisy": config.batch_size,
-        "clean": config.clean_batch_size - meta,
+        "clean": both - meta,
         "meta": meta,
     }
 

@@ -28,6 +28,24 @@ def test_a_data_sets_warm_up_belongs_to_its_own_number_of_epochs():
     assert with_presets(digits, {"epochs": 4, "method": "mlc"}).warmup() == 0
 
 
+@pytest.mark.parametrize(
+    "given, clean",
+    [
+        ({}, 24),
+        ({"batch_size": 256}, 64),
+        ({"batch_size": 4}, 2),
+        ({"batch_size": 256, "clean_batch_size": 9}, 9),
+        ({"method": "mlc"}, 100),
+        ({"method": "mlc", "bayes_start": True}, 24),
+        ({"bayes_start": False}, 100),
+        ({"method": "glc"}, 24),
+        ({"method": "clean_only", "batch_size": 31}, 30),
+    ],
+)
+def test_clean_examples_are_a_quarter_of_the_noisy_or_as_many(given, clean):
+    assert with_presets({}, given).clean_size() == clean
+
+
 def test_finetuning_needs_an_epoch_of_each_kind():
     with pytest.raises(InputError, match="--epochs must be at least 2. Received: 1."):
         Config(method="finetune", epochs=1).validate()

@@ -208,10 +208,9 @@ def _preprocessing(config, source, parts):
 
 def _check_batches(config, parts):
     """Raises InputError for a batch that is larger than its set."""
-    for flag, count, name in (
-        ("batch_size", len(parts.noisy), "noisy"),
-        ("clean_batch_size", len(parts.clean), "clean"),
+    for flag, size, count, name in (
+        ("batch_size", config.batch_size, len(parts.noisy), "noisy"),
+        ("clean_batch_size", config.clean_size(), len(parts.clean), "clean"),
     ):
-        size = getattr(config, flag)
         if size > count:
             raise InputError(f"--{flag} must be at most the {name} set, {count}. Received: {size}.")
