@@ -163,6 +163,14 @@ class Config:
         low=0,
         high=0.9999,
     )
+    matrix_start: float = _setting(
+        0.2,
+        "Share of the given labels that --bayes_start takes for right at first, beyond chance; "
+        "lower it where a wrong class may be given more often than the right one; 0: labels say "
+        "nothing at first.",
+        low=0,
+        high=0.99,
+    )
     train_on_meta: bool = _setting(
         True,
         "Train on the meta half of the clean batch, too: it judges the look-ahead all the same "

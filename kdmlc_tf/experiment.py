@@ -72,6 +72,7 @@ class Builder:
             "train_on_meta": self.config.train_on_meta,
             "average_decay": self.config.average_decay,
             "matrix_decay": self.config.matrix_decay,
+            "matrix_start": self.config.matrix_start,
         }
 
     def offline_kd(self):

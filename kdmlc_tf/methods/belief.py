@@ -17,13 +17,13 @@ class Belief:
       network: the classifier that is corrected, built.
       num_classes: K.
       average_decay: of the weights (`WeightAverage`); 0: the network's own, in inference mode.
-      matrix_decay: of the noise matrix (`NoiseMatrix`).
+      matrix_decay, matrix_start: of the noise matrix (`NoiseMatrix`).
     """
 
-    def __init__(self, network, num_classes, average_decay, matrix_decay):
+    def __init__(self, network, num_classes, average_decay, matrix_decay, matrix_start):
         self.average = WeightAverage(network, average_decay)
         dtype = symbolic_outputs(network)["logits"].dtype
-        self.noise_matrix = NoiseMatrix(num_classes, matrix_decay, dtype)
+        self.noise_matrix = NoiseMatrix(num_classes, matrix_decay, matrix_start, dtype)
 
     def buffers(self):
         """Its variables by name, for `Method.buffers`."""

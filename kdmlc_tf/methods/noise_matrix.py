@@ -30,26 +30,33 @@ class NoiseMatrix:
 
     Where the belief is calibrated the true matrix is a fixed point, and the likelihood of the given
     labels, which the rule climbs, has no other maximum. Without T̂ in q the estimate were smeared by
-    every doubt in p. It begins with equal rows: labels say nothing, q = p.
+    every doubt in p.
+
+    It begins with T̂ = s I + (1 - s) / K: a given label is likelier right than of any one other
+    class. A belief that tells no classes apart yet leaves any T̂ as it is; with equal rows, s = 0,
+    labels say nothing, q = p, and what the network mistakes at first decides which class is which:
+    two of them may stay swapped (docs/ABLATIONS.md, "Where the noise matrix starts").
 
     No trusted example is spent on it: they make the belief. It is made in the strategy's scope.
 
     Args:
       num_classes: K.
       decay: in [0, 1), d after a ramp (`averages.ramped`).
+      start: in [0, 1), s.
       dtype: of the estimate.
 
     Source: Dawid and Skene 1979, with a classifier as the prior; the matrix's use as in Hendrycks
     et al. 2018 (GLC), arXiv:1802.05300.
     """
 
-    def __init__(self, num_classes, decay, dtype="float32"):
-        if not 0 <= decay < 1:
-            raise ValueError(f"`decay` must be at least 0 and below 1. Received: {decay}.")
+    def __init__(self, num_classes, decay, start=0.0, dtype="float32"):
+        for name, value in (("decay", decay), ("start", start)):
+            if not 0 <= value < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {value}.")
         self.num_classes = num_classes
         self.decay = decay
-        uniform = np.full((num_classes, num_classes), num_classes**-2.0, dtype)
-        self.mass = buffer(uniform, "noise_matrix")
+        matrix = start * np.eye(num_classes) + (1 - start) / num_classes
+        self.mass = buffer((matrix / num_classes).astype(dtype), "noise_matrix")
 
     @property
     def variables(self):

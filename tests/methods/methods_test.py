@@ -66,7 +66,7 @@ def offline_kd():
 
 def bayes(**kwargs):
     """A compiled KDMLC whose corrector starts from the belief in each class."""
-    settings = {"average_decay": 0.9, "train_on_meta": True, **kwargs}
+    settings = {"average_decay": 0.9, "matrix_start": 0.0, "train_on_meta": True, **kwargs}
     method = kdmlc_tf.KDMLC(
         classifier(32, 1), classifier(8, 2), corrector(32, residual=True), **settings
     )
@@ -318,6 +318,7 @@ def test_belief_and_matrix_move_once_a_step_after_the_teacher(blobs):
     before = method.belief.average.trainable[0].numpy()
     images = batch[0]["images"]
     belief = tf.nn.softmax(method.belief.logits(images)).numpy()  # equal rows: also the posterior
+    np.testing.assert_array_equal(method.belief.noise_matrix.mass, np.float32(CLASSES**-2))
     method.train_step(batch)
     now = method.networks["teacher"].trainable_variables[0].numpy()
     decay = 2 / 11  # the ramp after one update

@@ -44,11 +44,39 @@ def test_the_posterior_is_bayes_rule():
     np.testing.assert_allclose(posterior[0], joint / joint.sum(), rtol=1e-6)
 
 
-def test_at_first_labels_say_nothing():
-    made, logits = NoiseMatrix(3, 0.99), tf.constant([[1.0, 2.0, -1.0]])
+def test_from_equal_rows_labels_say_nothing_at_first():
+    made, logits = NoiseMatrix(3, 0.99, start=0), tf.constant([[1.0, 2.0, -1.0]])
     for label in range(3):
         posterior = tf.nn.softmax(made.posterior_logits(logits, tf.constant([label])))
         np.testing.assert_allclose(posterior, tf.nn.softmax(logits), rtol=1e-6)
+
+
+def test_it_starts_with_a_share_of_the_labels_right_beyond_chance():
+    matrix = NoiseMatrix(4, 0.99, start=0.2).matrix()
+    np.testing.assert_allclose(matrix, 0.2 * np.eye(4) + 0.2, rtol=1e-6)
+
+
+def test_a_belief_that_tells_nothing_apart_leaves_the_start():
+    made = NoiseMatrix(4, 0.9, start=0.2)
+    before = made.matrix().numpy()
+    for step in range(50):
+        made.update(tf.zeros((8, 4)), tf.constant([0, 1, 2, 3] * 2), tf.constant(step))
+    np.testing.assert_allclose(made.matrix(), before, rtol=0.03)  # but for FLOOR
+
+
+def test_the_start_keeps_classes_from_being_swapped():
+    # A belief that takes class 0 for 1 and 1 for 0, a little; labels of which six in ten are right.
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 2000)
+    given = np.where(rng.random(2000) < 0.6, true, rng.integers(0, 3, 2000))
+    logits = 0.1 * np.eye(3, dtype="float32")[np.array([1, 0, 2])[true]]
+    diagonal = {}
+    for start in (0, 0.3):
+        made = NoiseMatrix(3, 0.9, start)
+        for step in range(20):
+            made.update(tf.constant(logits), tf.constant(given), tf.constant(step))
+        diagonal[start] = np.diag(made.matrix())
+    assert max(diagonal[0][:2]) < 1 / 3 < min(diagonal[0.3])
 
 
 def test_learning_from_the_posterior_is_the_forward_corrected_loss():
@@ -105,3 +133,5 @@ def test_a_batch_whose_logits_overflowed_changes_nothing():
 def test_a_decay_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="below 1. Received: 1.0"):
         NoiseMatrix(2, 1.0)
+    with pytest.raises(ValueError, match="`start` must be at least 0 and below 1. Received: -0.1"):
+        NoiseMatrix(2, 0.9, start=-0.1)
