@@ -113,7 +113,7 @@ class Config:
         None,
         "Clean examples per step, over all replicas: trained on and meta-evaluated. Default: a "
         "quarter of --batch_size, or as many as that with --nobayes_start (mlc) and for clean_only "
-        "and finetune; if odd, one less.",
+        "and finetune; if odd, one less, and at least 2.",
         low=2,
     )
     meta_fraction: float = _setting(
@@ -303,7 +303,7 @@ class Config:
             )
         return epochs
 
-    def clean_size(self):
+    def clean_batch(self):
         """Clean examples per step; by default even, to be halved for the meta-evaluation."""
         if self.clean_batch_size is not None:
             return self.clean_batch_size

@@ -235,7 +235,7 @@ def lost_worker(error):
 
 def batch_parts(config):
     """Global sizes of a batch's parts: dict of "noisy", "clean" (trained on) and "meta"."""
-    both = config.clean_size()
+    both = config.clean_batch()
     meta = min(max(round(both * config.meta_fraction), 1), both - 1)
     return {
         "noisy": config.batch_size,

@@ -134,7 +134,7 @@ def training_batches(config, prepared, first_step=0):
         prepared.noisy(),
         prepared.clean(),
         batch_size=config.batch_size,
-        clean_batch_size=config.clean_size(),
+        clean_batch_size=config.clean_batch(),
         meta_size=distribution.batch_parts(config)["meta"],
         preprocessing=prepared.preprocessing,
         augmentation=prepared.augmentation,

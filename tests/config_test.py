@@ -39,11 +39,13 @@ def test_a_data_sets_warm_up_belongs_to_its_own_number_of_epochs():
         ({"method": "mlc", "bayes_start": True}, 24),
         ({"bayes_start": False}, 100),
         ({"method": "glc"}, 24),
+        ({"method": "offline_kd"}, 24),
         ({"method": "clean_only", "batch_size": 31}, 30),
     ],
 )
 def test_clean_examples_are_a_quarter_of_the_noisy_or_as_many(given, clean):
-    assert with_presets({}, given).clean_size() == clean
+    assert with_presets({}, given).clean_batch() == clean
+    assert with_presets(PRESETS["digits"], {}).clean_batch() == 12
 
 
 def test_finetuning_needs_an_epoch_of_each_kind():

@@ -41,7 +41,8 @@ def digits(**settings):
 @pytest.mark.parametrize("method", config_lib.METHODS)
 def test_a_run_leaves_everything_a_user_needs(tmp_path, capsys, method):
     teacher = "cnn:0.25" if method == "kdmlc" else "mlp"
-    run, trained, status = training.train(digits(method=method, teacher=teacher), tmp_path / "run")
+    config = digits(method=method, teacher=teacher, clean_batch_size=None)
+    run, trained, status = training.train(config, tmp_path / "run")
     assert status == "finished"
     report = json.loads((run.folder / "report.json").read_text())
     rows = run.metrics()

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import optimize
 from scipy.special import log_softmax, logsumexp, softmax
 
-from kdmlc_tf.methods.noise_matrix import FLOOR
+from kdmlc_tf.methods.noise_matrix import floored
 
 PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of a head's weights, strongest first
 _FOLDS = 3
@@ -79,8 +79,7 @@ def fitted(predictions, *, seed=0):
 
 def likelihood(matrix, given):
     """T̂[:, y'_n] of each example, float [n, K]; no label is thought impossible."""
-    matrix = (matrix + FLOOR) / (1 + FLOOR * len(matrix))
-    return matrix[:, given].T
+    return floored(matrix)[:, given].T
 
 
 def posterior(belief, likely):

@@ -210,7 +210,7 @@ def _check_batches(config, parts):
     """Raises InputError for a batch that is larger than its set."""
     for flag, size, count, name in (
         ("batch_size", config.batch_size, len(parts.noisy), "noisy"),
-        ("clean_batch_size", config.clean_size(), len(parts.clean), "clean"),
+        ("clean_batch_size", config.clean_batch(), len(parts.clean), "clean"),
     ):
         if size > count:
             raise InputError(f"--{flag} must be at most the {name} set, {count}. Received: {size}.")

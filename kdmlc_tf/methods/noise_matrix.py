@@ -6,7 +6,7 @@ import tensorflow as tf
 from kdmlc_tf import distribution
 from kdmlc_tf.methods.averages import buffer, moved, ramped
 
-FLOOR = 1e-3  # added to every entry before its logarithm: no label is thought impossible
+_FLOOR = 0.01  # of a class's labels, spread over all of them: none is thought impossible
 _TINY = 1e-12  # far below any entry of a class that is seen
 
 
@@ -17,6 +17,11 @@ def shares(mass):
     """
     mass = tf.convert_to_tensor(mass) + _TINY
     return mass / tf.reduce_sum(mass, axis=1, keepdims=True)
+
+
+def floored(matrix):
+    """A noise matrix [K, K], array or tensor, in which no label is impossible."""
+    return (matrix + _FLOOR / matrix.shape[-1]) / (1 + _FLOOR)
 
 
 class NoiseMatrix:
@@ -33,9 +38,10 @@ class NoiseMatrix:
     every doubt in p.
 
     It begins with T̂ = s I + (1 - s) / K: a given label is likelier right than of any one other
-    class. A belief that tells no classes apart yet leaves any T̂ as it is; with equal rows, s = 0,
-    labels say nothing, q = p, and what the network mistakes at first decides which class is which:
-    two of them may stay swapped (docs/ABLATIONS.md, "Where the noise matrix starts").
+    class. While the belief tells no classes apart this stays (s falls by a hundredth in 1 / (1 - d)
+    steps, and T̂ takes the shares of the labels on). With equal rows, s = 0, labels say nothing, q
+    = p, and what the network mistakes at first decides which class is which: two of them may stay
+    swapped (docs/ABLATIONS.md, "Where the noise matrix starts").
 
     No trusted example is spent on it: they make the belief. It is made in the strategy's scope.
 
@@ -49,7 +55,7 @@ class NoiseMatrix:
     et al. 2018 (GLC), arXiv:1802.05300.
     """
 
-    def __init__(self, num_classes, decay, start=0.0, dtype="float32"):
+    def __init__(self, num_classes, decay, start, dtype="float32"):
         for name, value in (("decay", decay), ("start", start)):
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {value}.")
@@ -77,7 +83,7 @@ class NoiseMatrix:
         Returns:
           Float tensor [b, K], a constant.
         """
-        matrix = (self.matrix() + FLOOR) / (1 + self.num_classes * FLOOR)
+        matrix = floored(self.matrix())
         given = tf.one_hot(labels, self.num_classes, dtype=matrix.dtype)
         likelihood = tf.matmul(given, tf.math.log(matrix), transpose_b=True)
         log_belief = tf.nn.log_softmax(tf.cast(logits, matrix.dtype))
