@@ -1,5 +1,6 @@
 """What the documents say of the track is what results/track.json holds."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -20,6 +21,13 @@ def test_the_tracks_result_is_of_its_settings_and_sums_up_its_runs(result):
     for cell in result["cells"].values():
         for row, method in cell["methods"].items():
             assert method == measured.summary(measured.runs_of(cell, row)), row
+
+
+def test_the_tracks_runs_have_the_settings_of_their_cells_and_rows(result):
+    for name, cell in result["cells"].items():
+        for row, method in cell["methods"].items():
+            wanted = dataclasses.asdict(reproduce.config_of(name, row))
+            assert measured.has_settings(f"{name}, {row},", method["config"], wanted)
 
 
 @pytest.mark.parametrize(

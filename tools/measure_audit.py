@@ -135,9 +135,11 @@ class _Cell:
     def train(self, data, folder):
         """Trains the run's student by cross-entropy, settings and seed as in the run."""
         config = self.run.config
-        same = ("student", "batch_size", "clean_batch_size", "epochs", "milestones", "seed")
+        same = {name: getattr(config, name) for name in ("student", "batch_size", "epochs", "seed")}
+        same["clean_batch_size"] = config.clean_batch()
+        same["milestones"] = ",".join(map(str, config.milestone_epochs()))
         command = [sys.executable, "-m", "kdmlc_tf.train", "--method=ce", f"--dataset=npz:{data}"]
-        command += [f"--{name}={getattr(config, name)}" for name in same]
+        command += [f"--{name}={value}" for name, value in same.items()]
         command += ["--augment=crop_flip", f"--run={folder}", "--noexport"]
         command += ["--resume"] if (folder / "config.json").is_file() else []
         subprocess.run(command, check=True, cwd=ROOT)

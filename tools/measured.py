@@ -173,8 +173,8 @@ def overview(cells, rows):
     """The student's accuracy after the last epoch, a row for each method, a column for each cell.
 
     Markdown, percent of the test set, the number of seeds in brackets; the best of several is bold,
-    however many seeds it has. kdmlc's teachers have rows of their own, and are not what a student
-    is compared with.
+    however many seeds it has. kdmlc's teacher has a row of its own, and is not what a student is
+    compared with.
 
     Args:
       cells: as of `table`.
@@ -195,10 +195,9 @@ def overview(cells, rows):
                 for text, spread, top in zip(texts, found, best, strict=True)
             ]
             lines.append(line([row, *marked]))
-    for row in ("kdmlc", "kdmlc_80_20"):
-        teacher = [_of_cell(part, row, "last_test_teacher_accuracy") for part in cells.values()]
-        if any(teacher):
-            lines.append(line([f"({row}'s teacher)", *map(_with_seeds, teacher)]))
+    teacher = [_of_cell(part, "kdmlc", "last_test_teacher_accuracy") for part in cells.values()]
+    if any(teacher):
+        lines.append(line(["(kdmlc's teacher)", *map(_with_seeds, teacher)]))
     return "\n".join(lines)
 
 

@@ -22,17 +22,17 @@ from matplotlib.lines import Line2D
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.reproduce import CELLS, CUTOUT, METHODS_FLAGS, ROWS, SPLIT  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, main_rows  # noqa: E402
 
-OVER_NOISE_RATE = ("kdmlc", "kdmlc_kd", "mlc", "ce", "clean_only")
+OVER_NOISE_RATE = ("kdmlc", "mlc", "ce", "clean_only")
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
 _DOTS_PER_INCH = 110  # 8.2 inches are README's width
 _KEYS = 5  # of the legend in a line
-# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black, an orange and a darker grey
-# stand for its sand and its grey, which are pale on white. The markers say the same again.
+# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black stands for its sand, which is
+# pale on white. The markers say the same again.
 _COLOURS = {
     "ce": "#cc6677",
     "clean_only": "#44aa99",
@@ -42,11 +42,9 @@ _COLOURS = {
     "mlc_teacher": "#332288",
     "offline_kd": "#aa4499",
     "kdmlc_paper": "#882255",
-    "kdmlc_bayes": "#777777",
-    "kdmlc_kd": "#ee7733",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(METHODS_FLAGS, "sDv^oP<Xd*h", strict=True))
+_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xh", strict=True))
 
 
 def main():
@@ -69,7 +67,7 @@ def main():
 
 
 def curves(cells):
-    """A panel for each compared cell: test accuracy of the student epoch by epoch.
+    """A panel for each compared cell: test accuracy of the student epoch by epoch, in main rows.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed.
 
@@ -79,15 +77,16 @@ def curves(cells):
     Returns:
       Figure; None where no cell has a row to draw.
     """
+    shown = main_rows()
     drawn = {
-        cell: {row: cells[cell]["methods"][row] for row in ROWS if row in cells[cell]["methods"]}
+        cell: {row: cells[cell]["methods"][row] for row in shown if row in cells[cell]["methods"]}
         for cell in CELLS
         if cell in cells
     }
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
-    rows = [row for row in ROWS if any(row in methods for methods in drawn.values())]
+    rows = [row for row in shown if any(row in methods for methods in drawn.values())]
     height = -(-len(drawn) // 2)  # of two columns
     size = (8.2, 2.6 * height + 0.25 * -(-len(rows) // _KEYS))
     figure = Figure(figsize=size, layout="constrained")
@@ -201,15 +200,13 @@ def _draw_matrix(ax, matrix):
 
 
 def _style(row):
-    """How a row is drawn: a method's rows in its colour, Cutout and the other split broken."""
-    uncut = row.removesuffix(CUTOUT)
-    method = uncut.removesuffix(SPLIT)
-    lines = {(True, True): "-", (False, True): "--", (True, False): ":", (False, False): "-."}
+    """How a row is drawn: a method's rows in its colour, with Cutout broken."""
+    method = row.removesuffix(CUTOUT)
     return {
         "color": _COLOURS[method],
         "marker": _MARKERS[method],
         "markersize": 5,
-        "linestyle": lines[uncut == row, method == uncut],
+        "linestyle": "-" if row == method else "--",
         "linewidth": 2.2 if method == "kdmlc" else 1.4,
         "label": row,
     }

@@ -11,11 +11,12 @@ Finished runs are not run again, interrupted ones are resumed. The tables printe
 README.md and docs/ quote: mean ± standard deviation over seeds, last epoch and selected epoch.
 
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
-in flags/track/). All share flags/track/common.flags: data, label budget, student, updates. Cells
-other than the compared ones (CELLS) serve the plot of accuracy against noise rate and the transfer
-to Fashion-MNIST, and run only when --cells names them. Rows are tuned by their accuracy on the
-validation set, whose labels are noisy: the column of that name. Rows that end in _80_20 have 80
-noisy and 20 trusted images in a batch in place of 50 and 50.
+in flags/track/). All share flags/track/common.flags: data, label budget, networks. Cells other than
+the compared ones (CELLS) serve the plot of accuracy against noise rate and the transfer to
+Fashion-MNIST, and run only when --cells names them. Rows are tuned by their accuracy on the
+validation set, whose labels are noisy: the column of that name. A batch has 80 noisy and 20 trusted
+images, or 50 and 50, whichever suits the method; a row with the other split ends in _80_20 or
+_50_50. Such rows and variants of kdmlc run only when --rows names them.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
 --runs (of the rows above and those named, and of seeds below --seeds), and the noise matrix that
@@ -49,8 +50,12 @@ COMMON = ROOT / "flags" / "track" / "common.flags"
 CELLS = ("uniform80", "uniform40", "flip40", "human_worse", "human_random1")
 TEACHER = "resnet8"  # as in that file
 CUTOUT = "_cutout"
-SPLIT = "_80_20"  # of a batch's 100 images 80 are noisy and 20 trusted, in place of 50 and 50
-_SPLIT_FLAGS = "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19"
+# A batch's noisy and trusted images, 100 together: 6,250 and 6,400 updates. The rate falls after
+# three quarters of them.
+SPLITS = {
+    "_80_20": "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19",
+    "_50_50": "--batch_size=50 --clean_batch_size=50 --epochs=16 --milestones=12",
+}
 METHODS_FLAGS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
@@ -60,16 +65,19 @@ METHODS_FLAGS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
-    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=EPOCHS",  # the corrector learns nothing
+    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=25",  # all, or more: it learns nothing
     "kdmlc_kd": "--method=kdmlc --distillation_weight=0.5",  # half of the target: the belief
     "kdmlc": "--method=kdmlc",
 }
+# They take as many trusted images as noisy ones (docs/ABLATIONS.md, "How a batch is split").
+_AS_MANY = ("clean_only", "finetune", "mlc", "mlc_teacher", "kdmlc_paper")
 ROWS = {}
 for _row, _flags in METHODS_FLAGS.items():
-    ROWS[_row] = _flags.replace("EPOCHS", "16")
-    ROWS[_row + SPLIT] = f"{_flags.replace('EPOCHS', '25')} {_SPLIT_FLAGS}"
+    _own, _other = ("_50_50", "_80_20") if _row in _AS_MANY else ("_80_20", "_50_50")
+    ROWS[_row] = f"{_flags} {SPLITS[_own]}"
+    ROWS[_row + _other] = f"{_flags} {SPLITS[_other]}"
 ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
-VARIANTS = ("kdmlc_bayes", "kdmlc_kd")  # run only when --rows names them
+_VARIANTS = ("kdmlc_bayes", "kdmlc_kd")
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -155,19 +163,25 @@ def track(arguments, known):
 def tables_of(result):
     """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
 
-    The overview, README.md's, is the student's accuracy alone, without the variants, in the cells
-    that are compared and in those of Fashion-MNIST.
+    The overview, README.md's, is the student's accuracy alone, of the main rows, in the cells that
+    are compared and in those of Fashion-MNIST.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
-    shown = [row for row in rows_of_students() if not row.startswith(VARIANTS)]
+    shown = [row for row in rows_of_students() if row in main_rows()]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
         "figures": measured.table(cells),
         "leads": leads.table(cells, rivals()),
     }
     return {name: table for name, table in tables.items() if table}
+
+
+def main_rows():
+    """The rows that run unless --rows names others: each method with its split, no variant."""
+    methods = [row for row in METHODS_FLAGS if row not in _VARIANTS]
+    return [row for row in ROWS if row.removesuffix(CUTOUT) in methods]
 
 
 def rows_of_students():
@@ -216,9 +230,7 @@ def row_flags(row):
 
 def chosen_rows(arguments):
     """The rows to run: of ROWS, each with flags of its own."""
-    rows = written_alike(
-        arguments.rows or ",".join(row for row in ROWS if not row.startswith(VARIANTS))
-    )
+    rows = written_alike(arguments.rows or ",".join(main_rows()))
     chosen("row", ",".join(row.partition(" ")[0] for row in rows), ROWS)
     return rows
 
@@ -288,13 +300,15 @@ def noise_matrix(row, folders, before):
     """The true and the estimated noise matrix of a cell, of the first seed of the row kdmlc.
 
     Args:
-      row: as of `measured.summary`, or None.
+      row: as of `measured.summary`, or None: there is no such matrix.
       folders: of the finished runs, dict seed -> folder.
       before: what the result has so far, or None: returned where that run is not in a folder, or
         has none (`noise_matrices.of_run`).
     """
-    seed, run = next(iter(row["runs"].items())) if row else (None, None)
-    folder = folders.get(int(seed)) if row else None
+    if row is None:
+        return None
+    seed, run = next(iter(row["runs"].items()))
+    folder = folders.get(int(seed))
     if folder is None or measured.read(folder / "report.json")["started"] != run["started"]:
         return before
     from tools import noise_matrices  # TensorFlow, which nothing else here waits for
@@ -318,8 +332,8 @@ def _arguments():
     )
     parser.add_argument(
         "--rows",
-        help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: all but "
-        f"the variants {', '.join(VARIANTS)}",
+        help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: "
+        f"{', '.join(main_rows())}",
     )
     less = parser.add_mutually_exclusive_group()
     less.add_argument(

@@ -53,7 +53,7 @@ def measure(name, rounds):
 
 
 def _batches(pair, augmentation):
-    """Training batches of random images, as a run makes them."""
+    """Training batches of random images, with as many clean as noisy ones."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (10_000, *pair.input_shape), dtype=np.uint8)
     labels = rng.integers(0, pair.num_classes, len(images))

@@ -60,7 +60,7 @@ PAIRS = {
     "resnet32": Pair("resnet32", "resnet8"),
     # What README's comparison on real images trains.
     "small": Pair("resnet8", "resnet8:0.5", steps_per_execution=10),
-    # What `make demo` trains, on digits of 8 x 8 pixels.
+    # The networks of `make demo`, on digits of 8 x 8 pixels.
     "tiny": Pair("cnn", "mlp", input_shape=(8, 8, 1), batch_size=50, steps_per_execution=20),
 }
 # What METHOD.md states and no more: its passes are those of the floor.
@@ -72,7 +72,7 @@ ROWS = {
     "kdmlc": ("kdmlc", _PUBLISHED),
     "kdmlc_last_stage": ("kdmlc", {**_PUBLISHED, "lookahead": "last_stage"}),
     "kdmlc_head": ("kdmlc", {**_PUBLISHED, "lookahead": "head"}),
-    # As the command line trains by default, after the warm-up.
+    # The other defaults, after the warm-up; with as many clean examples as the rows above.
     "kdmlc_default": ("kdmlc", {"warmup_epochs": 0}),
 }
 
