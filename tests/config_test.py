@@ -45,6 +45,9 @@ def test_a_data_sets_warm_up_belongs_to_its_own_number_of_epochs():
 )
 def test_clean_examples_are_a_quarter_of_the_noisy_or_as_many(given, clean):
     assert with_presets({}, given).clean_batch() == clean
+
+
+def test_the_digits_clean_batch_is_a_quarter_as_well():
     assert with_presets(PRESETS["digits"], {}).clean_batch() == 12
 
 

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.reproduce import CELLS, CUTOUT, main_rows  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, MAIN_ROWS  # noqa: E402
 
 OVER_NOISE_RATE = ("kdmlc", "mlc", "ce", "clean_only")
 CLASSES = (
@@ -77,16 +77,14 @@ def curves(cells):
     Returns:
       Figure; None where no cell has a row to draw.
     """
-    shown = main_rows()
     drawn = {
-        cell: {row: cells[cell]["methods"][row] for row in shown if row in cells[cell]["methods"]}
-        for cell in CELLS
-        if cell in cells
+        cell: {row: part["methods"][row] for row in MAIN_ROWS if row in part["methods"]}
+        for cell, part in ((cell, cells[cell]) for cell in CELLS if cell in cells)
     }
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
-    rows = [row for row in shown if any(row in methods for methods in drawn.values())]
+    rows = [row for row in MAIN_ROWS if any(row in methods for methods in drawn.values())]
     height = -(-len(drawn) // 2)  # of two columns
     size = (8.2, 2.6 * height + 0.25 * -(-len(rows) // _KEYS))
     figure = Figure(figsize=size, layout="constrained")

@@ -78,6 +78,10 @@ for _row, _flags in METHODS_FLAGS.items():
     ROWS[_row + _other] = f"{_flags} {SPLITS[_other]}"
 ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
 _VARIANTS = ("kdmlc_bayes", "kdmlc_kd")
+# The rows that run unless --rows names others: each method with its split, no variant.
+MAIN_ROWS = [
+    row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS.keys() - set(_VARIANTS)
+]
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -169,19 +173,13 @@ def tables_of(result):
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
-    shown = [row for row in rows_of_students() if row in main_rows()]
+    shown = [row for row in rows_of_students() if row in MAIN_ROWS]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
         "figures": measured.table(cells),
         "leads": leads.table(cells, rivals()),
     }
     return {name: table for name, table in tables.items() if table}
-
-
-def main_rows():
-    """The rows that run unless --rows names others: each method with its split, no variant."""
-    methods = [row for row in METHODS_FLAGS if row not in _VARIANTS]
-    return [row for row in ROWS if row.removesuffix(CUTOUT) in methods]
 
 
 def rows_of_students():
@@ -230,7 +228,7 @@ def row_flags(row):
 
 def chosen_rows(arguments):
     """The rows to run: of ROWS, each with flags of its own."""
-    rows = written_alike(arguments.rows or ",".join(main_rows()))
+    rows = written_alike(arguments.rows or ",".join(MAIN_ROWS))
     chosen("row", ",".join(row.partition(" ")[0] for row in rows), ROWS)
     return rows
 
@@ -333,7 +331,7 @@ def _arguments():
     parser.add_argument(
         "--rows",
         help=f"of the track: {', '.join(ROWS)}, each with flags of its own; default: "
-        f"{', '.join(main_rows())}",
+        f"{', '.join(MAIN_ROWS)}",
     )
     less = parser.add_mutually_exclusive_group()
     less.add_argument(

@@ -63,7 +63,7 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert updates == (6400 if even else 6250)
 
 
-@pytest.mark.parametrize("row", tool.main_rows())
+@pytest.mark.parametrize("row", tool.MAIN_ROWS)
 def test_main_rows_have_the_default_number_of_clean_images(row):
     config = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
     default = dataclasses.replace(config, clean_batch_size=None)
