@@ -200,6 +200,14 @@ class Config:
         "above 0; by default it learns them from the trusted labels alone.",
     )
 
+    student_updates: int = _setting(
+        1,
+        "Updates of the student in a step (kdmlc), each on other images. With U of them it starts "
+        "when 1/U of the steps are left: it learns as often as with 1, from a teacher that is "
+        "further on; --milestones count in updates of its own.",
+        low=1,
+    )
+
     # What it sees.
     augment: str = _setting(
         "auto", "auto, crop_flip, crop, or none; auto: what suits the data set."
@@ -258,6 +266,11 @@ class Config:
             raise InputError(
                 "--method=finetune learns from all labels and then from the clean ones: --epochs "
                 f"must be at least 2. Received: {self.epochs}."
+            )
+        if self.student_updates > self.epochs:
+            raise InputError(
+                f"--student_updates={self.student_updates} leaves the student less than one of the "
+                f"{self.epochs} epochs: it must be at most --epochs."
             )
         self.milestone_epochs()
         self.statistics()
@@ -387,6 +400,7 @@ _READERS = {  # the methods that look at a setting, where not all do and that ma
     "distillation_weight": _DISTIL,
     "distil_clean": _DISTIL,
     "strong_view": _DISTIL,
+    "student_updates": ("kdmlc",),
 }
 _PLACE = ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
 # The user's own data bring noisy labels; of the sets that they bring all is used.
@@ -402,7 +416,7 @@ def with_presets(preset, given):
 
     Raises:
       InputError: a value outside its range, a rate for noise that has its own, or a setting of the
-        distillation term or a view of the student's where that counts nothing.
+        distillation term, a view or updates of the student's where that counts nothing.
     """
     published = METHOD_PRESETS.get(given.get("method", Config.method), {})
     if "epochs" in given:  # a data set's warm-up is a part of its own number of epochs
@@ -414,6 +428,11 @@ def with_presets(preset, given):
         )
     if config.method in _DISTIL and not config.distillation_weight:
         _refuse_idle(config)
+    if config.method != "kdmlc" and config.student_updates != Config.student_updates:
+        raise InputError(
+            f"--student_updates would do nothing with --method={config.method}: leave it out; it "
+            "is for kdmlc, whose student learns beside its teacher."
+        )
     if config.method not in _DISTIL and config.strong_view != Config.strong_view:
         raise InputError(
             f"--strong_view would do nothing with --method={config.method}: leave it out; it is "

@@ -30,6 +30,7 @@ class Builder:
         self.input_shape = tuple(input_shape)
         self.num_classes = num_classes
         self.steps_per_epoch = steps_per_epoch
+        self.student_start = student_start(config, steps_per_epoch)
 
     def build(self):
         """The compiled method.
@@ -49,8 +50,12 @@ class Builder:
         )
         return method
 
-    def kdmlc(self, kind=KDMLC, **kwargs):
-        """KDMLC, or a method with its networks."""
+    def kdmlc(self):
+        """KDMLC, its student from the start or late."""
+        return self.distilled(KDMLC, student_start=self.student_start)
+
+    def distilled(self, kind, **kwargs):
+        """A method with KDMLC's networks and settings."""
         teacher = self.network("teacher")
         return kind(
             teacher,
@@ -77,7 +82,7 @@ class Builder:
 
     def offline_kd(self):
         """Teacher and student one after the other, each for `epochs`."""
-        return self.kdmlc(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
+        return self.distilled(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
 
     def mlc(self):
         """MLC on the student's network."""
@@ -170,3 +175,9 @@ class Builder:
 def total_epochs(config):
     """Epochs that `fit` runs: some methods train two networks in turn."""
     return config.epochs * (2 if config.method in _IN_TURN else 1)
+
+
+def student_start(config, steps_per_epoch):
+    """Steps before the student learns: it takes as many updates as the run has, or just fewer."""
+    steps = config.epochs * steps_per_epoch
+    return steps - steps // config.student_updates

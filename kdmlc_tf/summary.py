@@ -22,6 +22,7 @@ def at_start(run, prepared, method, first_epoch):
         f"Noise:    {run.config.noise_type}; {noise(prepared)}\n"
         f"Networks: {networks}\n"
         f"{warmup(run.config, method)}"
+        f"{late_student(run.config)}"
         f"Batches:  {batches(run.config, method.distribute_strategy)}"
     )
 
@@ -36,6 +37,17 @@ def warmup(config, method):
     return (
         f"Warm-up:  all of the {config.epochs} epochs: the corrector does not learn "
         f"(--warmup_epochs={epochs})\n"
+    )
+
+
+def late_student(config):
+    """When the student learns, as a line; "" where it does from the start."""
+    updates = config.student_updates
+    if updates == 1:
+        return ""
+    start = config.epochs - config.epochs / updates
+    return (
+        f"Student:  after {start:.3g} of {config.epochs} epochs, {updates} updates in each step\n"
     )
 
 

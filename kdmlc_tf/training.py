@@ -13,7 +13,7 @@ from kdmlc_tf import run as run_lib
 from kdmlc_tf.data import pipeline, scan
 from kdmlc_tf.data import prepared as data_lib
 from kdmlc_tf.errors import InputError
-from kdmlc_tf.experiment import Builder, total_epochs
+from kdmlc_tf.experiment import Builder, student_start, total_epochs
 from kdmlc_tf.monitoring import callbacks, csv_log, guard, probe, tensorboard
 
 _PROBED = 2000  # noisy examples that the corrector is looked at on, after every epoch
@@ -140,6 +140,8 @@ def training_batches(config, prepared, first_step=0):
         augmentation=prepared.augmentation,
         seed=config.seed,
         first_step=first_step,
+        student_updates=config.student_updates,
+        student_start=student_start(config, len(prepared.splits.noisy) // config.batch_size),
     )
     return distribution.shared_out(batches)
 

@@ -71,6 +71,17 @@ def test_a_view_of_the_students_is_for_methods_that_have_one():
         assert with_presets({}, {**view, "method": method}).strong_view == "randaugment"
 
 
+def test_updates_of_the_student_are_for_kdmlc():
+    for method in ("mlc", "ce", "clean_only", "finetune", "glc", "offline_kd"):
+        with pytest.raises(InputError, match=f"--student_updates would do nothing .*={method}:"):
+            with_presets({}, {"student_updates": 2, "method": method})
+    assert with_presets({}, {"student_updates": 2}).student_updates == 2
+    with pytest.raises(InputError, match="--student_updates must be at least 1. Received: 0."):
+        with_presets({}, {"student_updates": 0})
+    with pytest.raises(InputError, match="less than one of the 3 epochs: it must be at most --ep"):
+        with_presets({}, {"student_updates": 4, "epochs": 3})
+
+
 def test_whole_numbers_are_rates_too():
     config = Config(learning_rate=1, momentum=0).validate()
     assert (type(config.learning_rate), type(config.momentum)) == (float, float)

@@ -167,9 +167,16 @@ def unknown_dimensions(function):
     return found
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_shape_of_a_step_is_static(method):
-    config = digits(method=method, strategy="tpu", student="cnn:0.25", cutout=2, epochs=2)
+@pytest.mark.parametrize("method, updates", [*((name, 1) for name in METHODS), ("kdmlc", 2)])
+def test_every_shape_of_a_step_is_static(method, updates):
+    config = digits(
+        method=method,
+        strategy="tpu",
+        student="cnn:0.25",
+        cutout=2,
+        epochs=2,
+        student_updates=updates,
+    )
     prepared = data_lib.prepare(config)
     built = Builder(config, input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=5).build()
     batches = training.training_batches(config, prepared)

@@ -205,17 +205,27 @@ def test_a_truncated_checkpoint_is_skipped_for_the_one_before(tmp_path, whole, c
 
 
 @pytest.fixture(scope="module")
-def offline(tmp_path_factory):
-    """An uninterrupted run of offline distillation: two epochs for each network."""
-    config = Config(**{**SETTINGS, "method": "offline_kd", "epochs": 2, "milestones": "1"})
-    return training.train(config, tmp_path_factory.mktemp("offline") / "run", verbose=0)[0]
+def staged(tmp_path_factory):
+    """Uninterrupted runs of four epochs whose student starts after two, by their method."""
+    changes = {
+        "offline_kd": {"method": "offline_kd", "epochs": 2, "milestones": "1"},
+        "kdmlc": {"epochs": 4, "milestones": "3", "student_updates": 2},
+    }
+    return {
+        method: training.train(
+            Config(**{**SETTINGS, **given}), tmp_path_factory.mktemp(method) / "run", verbose=0
+        )[0]
+        for method, given in changes.items()
+    }
 
 
+@pytest.mark.parametrize("method", ["offline_kd", "kdmlc"])
 @pytest.mark.parametrize("step", [STEPS * 2 - 3, STEPS * 2 + 3])
-def test_offline_distillation_resumes_on_both_sides_of_its_stages(
-    tmp_path, monkeypatch, offline, step
+def test_a_student_that_starts_late_resumes_on_both_sides_of_its_start(
+    tmp_path, monkeypatch, staged, method, step
 ):
-    config = offline.config
+    whole = staged[method]
+    config = whole.config
 
     def cut(self, batch, logs=None):
         if self.model.steps_taken() >= step:
@@ -226,7 +236,7 @@ def test_offline_distillation_resumes_on_both_sides_of_its_stages(
         assert training.train(config, tmp_path / "cut", verbose=0)[2] == "interrupted"
     run, _, status = training.train(config, tmp_path / "cut", resume=True, verbose=0)
     assert status == "finished"
-    assert_equal_runs(run.folder, offline.folder, epochs=4)
+    assert_equal_runs(run.folder, whole.folder, epochs=4)
 
 
 DISK = 12  # MiB; the checkpoints of the run below take 5 each

@@ -13,6 +13,7 @@ from kdmlc_tf.errors import InputError
 # One tag per stream of random numbers: the order of the examples, then what is done to them.
 _NOISY_ORDER, _CLEAN_ORDER = 0, 1
 _NOISY_PIXELS, _CLEAN_PIXELS, _META_PIXELS, _STRONG_PIXELS, _POLICY = 2, 3, 4, 5, 6
+_STREAMS = 7  # tags of one sequence of batches; the student's own have further ones
 _ENDLESS = np.iinfo(np.int64).max
 # Padding in pixels, mirroring or not; digits and house numbers are not mirror images.
 _SUITABLE = {
@@ -174,6 +175,8 @@ def training_batches(
     seed,
     augmentation=Augmentation(),
     first_step=0,
+    student_updates=1,
+    student_start=0,
 ):
     """Endless batches; batch number t is the same whether the run started at 0 or at t.
 
@@ -187,6 +190,9 @@ def training_batches(
     flipped but not cut out, since the look-ahead is to be judged on whole images. The student's
     view, if there is one, is the noisy view's crop, then RandAugment, then a Cutout of its own.
 
+    A student that takes U updates in a step has U - 1 further batches of its own, each from orders
+    and views of its own; the others do not depend on them.
+
     Args:
       noisy: (images [n, ...], labels int [n] or [n, 1]); images are an array, or `EncodedImages`.
       clean: (images [m, ...], labels int [m] or [m, 1]).
@@ -197,15 +203,18 @@ def training_batches(
       seed: int in 0..2³¹ - 1.
       augmentation: `Augmentation`; default: none.
       first_step: number of the first batch.
+      student_updates: U, updates of the student in a step.
+      student_start: steps before the student learns: until then its own batches are zeros.
 
     Returns:
       Endless tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
       int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, with Cutout
-      "whole_images", the same view before it, and with a strong view "student_images".
+      "whole_images", the same view before it, and with a strong view "student_images". The
+      student's own U - 1 batches, each again (noisy, clean, meta), follow in the same tuple.
 
     Raises:
       InputError: a batch larger than its set, or labels that are not one class for each image.
-      ValueError: `meta_size` leaves no meta or no clean example.
+      ValueError: `meta_size` leaves no meta or no clean example, or the student takes no update.
     """
     labels = {"noisy": _labels(*noisy, "noisy"), "clean": _labels(*clean, "clean")}
     _check_batch("batch_size", batch_size, len(noisy[1]), "noisy")
@@ -214,33 +223,60 @@ def training_batches(
         raise ValueError(
             f"`meta_size` must be between 1 and {clean_batch_size - 1}. Received: {meta_size}."
         )
-    noisy_images, noisy_labels = _gatherer(noisy[0]), _on_cpu(labels["noisy"])
-    clean_images, clean_labels = _gatherer(clean[0]), _on_cpu(labels["clean"])
+    if student_updates < 1:
+        raise ValueError(f"`student_updates` must be at least 1. Received: {student_updates}.")
+    batch = _batch_maker(noisy[0], clean[0], labels, meta_size, preprocessing, augmentation)
+    seeds = [seed + (k * _STREAMS << 32) for k in range(student_updates)]
+    orders = [
+        tf.data.Dataset.zip(
+            _noisy_order(len(noisy[1]), batch_size, own, first_step),
+            _clean_order(len(clean[1]), clean_batch_size, own, first_step),
+        )
+        for own in seeds
+    ]
+
+    def batches(step, order, *student_orders):
+        shared = batch(step, *order, seed)
+        idle = tf.nest.map_structure(tf.zeros_like, shared)
+        return shared + tuple(
+            tf.cond(
+                step < student_start,
+                lambda: idle,
+                lambda order=order, own=own: batch(step, *order, own),
+            )
+            for order, own in zip(student_orders, seeds[1:], strict=True)
+        )
+
+    steps = tf.data.Dataset.zip(tf.data.Dataset.range(first_step, _ENDLESS), *orders)
+    mapped = _mapped(steps, batches, noisy[0], clean[0])
+    return mapped.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
+    """A function (step, noisy indices, clean indices, seed) -> (noisy, clean, meta) of the images.
+
+    `labels` is a dict of both sets' labels; the rest is as for `training_batches`.
+    """
+    noisy_images, noisy_labels = _gatherer(noisy), _on_cpu(labels["noisy"])
+    clean_images, clean_labels = _gatherer(clean), _on_cpu(labels["clean"])
     whole = dataclasses.replace(augmentation, cutout=0)
     distort = augment.rand_augment() if augmentation.strong_view == "randaugment" else None
 
-    def clean_batch(index, kind, step, stream):
-        images = clean_images(index)
-        view = _view(images, preprocessing, kind, _seed_at(seed, stream, step))
+    def clean_batch(index, kind, seed):
+        view = _view(clean_images(index), preprocessing, kind, seed)
         return {"images": view, "labels": tf.gather(clean_labels, index)}
 
-    def batches(step, index, clean_index):
+    def batch(step, index, clean_index, seed):
         images = noisy_images(index)
         views = _views(images, preprocessing, augmentation, distort, seed, step)
         meta_index, trained_index = tf.split(clean_index, [meta_size, -1])
         return (
             {**views, "labels": tf.gather(noisy_labels, index), "index": index},
-            clean_batch(trained_index, augmentation, step, _CLEAN_PIXELS),
-            clean_batch(meta_index, whole, step, _META_PIXELS),
+            clean_batch(trained_index, augmentation, _seed_at(seed, _CLEAN_PIXELS, step)),
+            clean_batch(meta_index, whole, _seed_at(seed, _META_PIXELS, step)),
         )
 
-    steps = tf.data.Dataset.zip(
-        tf.data.Dataset.range(first_step, _ENDLESS),
-        _noisy_order(len(noisy[1]), batch_size, seed, first_step),
-        _clean_order(len(clean[1]), clean_batch_size, seed, first_step),
-    )
-    mapped = _mapped(steps, batches, noisy[0], clean[0])
-    return mapped.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return batch
 
 
 def evaluation_batches(images, labels, *, batch_size, preprocessing):

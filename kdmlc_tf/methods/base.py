@@ -19,13 +19,16 @@ class Method(keras.Model):
 
     A subclass writes `train_step(batch)` with batch = (noisy, clean, meta), each a dict of
     "images" [b, ...] float and "labels" [b] int. `noisy` may hold "whole_images", what the belief
-    looks at instead, and "student_images", the student's own view. `fit`'s `validation_data` and
-    `evaluate` take (images, labels).
+    looks at instead, and "student_images", the student's own view. For KDMLC further such batches
+    may follow in the same tuple, for the student alone. `fit`'s `validation_data` and `evaluate`
+    take (images, labels).
 
     Args:
       classifiers: dict name -> keras.Model giving logits (see `as_classifier`), all built.
       corrector: a built `Corrector`, or None for methods without one.
     """
+
+    student_batches = False  # whether a batch may hold others, for the student alone
 
     def __init__(self, classifiers, corrector=None, name=None):
         super().__init__(name=name)
@@ -214,7 +217,9 @@ class Method(keras.Model):
           InputError: XLA was to compile the step and cannot; the first batch is not of the form
             that this method takes, or there is no end to the batches.
         """
-        batches.check_training(x, kwargs.get("steps_per_epoch"), self.num_classes)
+        batches.check_training(
+            x, kwargs.get("steps_per_epoch"), self.num_classes, self.student_batches
+        )
         batches.check_evaluation(kwargs.get("validation_data"), self.num_classes)
         kwargs.setdefault("shuffle", False)
         length = kwargs.get("steps_per_epoch") or _length(x)

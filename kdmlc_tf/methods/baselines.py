@@ -5,7 +5,6 @@ import tensorflow as tf
 from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.base import Method, accuracy
 from kdmlc_tf.methods.kdmlc import KDMLC
-from kdmlc_tf.methods.mlc import MLC
 
 
 class CrossEntropy(Method):
@@ -87,6 +86,8 @@ class OfflineKD(KDMLC):
       ValueError: `teacher_steps` is not positive.
     """
 
+    student_batches = False
+
     def __init__(self, *args, teacher_steps, **kwargs):
         super().__init__(*args, **kwargs)
         if teacher_steps < 1:
@@ -101,15 +102,9 @@ class OfflineKD(KDMLC):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.optimizers_by_name["teacher"].iterations.numpy())
-
-    def teacher_step(self, batch):
-        """The first stage: one step of MLC on the teacher."""
-        return MLC.train_step(self, batch)
+        return super().steps_taken() + int(self.optimizers_by_name["student"].iterations.numpy())
 
     def student_step(self, batch):
         """The second stage: one step of the student; teacher and corrector are constants."""
         noisy, clean, _ = self.prepared(batch)
-        images = tf.concat([noisy["images"], clean["images"]], axis=0)
-        seen = self.classifiers["teacher"](images, training=False)
-        return self.track(self.distil(noisy, clean, seen["features"], seen["logits"]))
+        return self.track(self.distil_by_teacher(noisy, clean))

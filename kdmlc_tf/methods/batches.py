@@ -7,14 +7,16 @@ from kdmlc_tf.errors import InputError
 _PARTS = ("noisy", "clean", "meta")
 
 
-def check_training(batches, steps_per_epoch, num_classes):
+def check_training(batches, steps_per_epoch, num_classes, of_student=False):
     """Raises InputError for batches that a method cannot learn from, by the first one.
 
     Args:
       batches: tf.data.Dataset of (noisy, clean, meta), each a dict of "images" [b, ...] and
-        "labels" int [b]; anything else is not looked at.
+        "labels" int [b], and of the student's own batches, likewise; anything else is not looked
+        at.
       steps_per_epoch: as `fit` is given it, or None.
       num_classes: K.
+      of_student: whether the method takes batches of the student's own.
     """
     if not isinstance(batches, tf.data.Dataset):
         return
@@ -24,19 +26,29 @@ def check_training(batches, steps_per_epoch, num_classes):
             "`steps_per_epoch`, e.g. the examples of the noisy set // the batch size."
         )
     for batch in batches.take(1):
-        if (
-            not isinstance(batch, tuple)
-            or len(batch) != len(_PARTS)
-            or not all(
-                isinstance(part, dict) and {"images", "labels"} <= set(part) for part in batch
-            )
-        ):
+        groups = [batch[:3], *batch[3:]] if isinstance(batch, tuple) else [batch]
+        if not all(_is_group(group) for group in groups):
             raise InputError(
                 'A batch must be (noisy, clean, meta), each a dict of "images" and "labels", as '
                 "those of kdmlc_tf.training_batches are."
             )
-        for name, part in zip(_PARTS, batch, strict=True):
-            _check_labels(part["labels"], part["images"], num_classes, f"a {name} batch")
+        if len(groups) > 1 and not of_student:
+            raise InputError(
+                f"A batch has {len(groups) - 1} more for updates of the student alone, which this "
+                "method does not take: make them with student_updates=1."
+            )
+        for group in groups:
+            for name, part in zip(_PARTS, group, strict=True):
+                _check_labels(part["labels"], part["images"], num_classes, f"a {name} batch")
+
+
+def _is_group(group):
+    """Whether it is (noisy, clean, meta), each with images and labels."""
+    return (
+        isinstance(group, tuple)
+        and len(group) == len(_PARTS)
+        and all(isinstance(part, dict) and {"images", "labels"} <= set(part) for part in group)
+    )
 
 
 def check_evaluation(batches, num_classes):

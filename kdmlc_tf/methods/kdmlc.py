@@ -14,7 +14,8 @@ class KDMLC(MLC):
 
     with the new pseudo-labels as targets on the noisy images, the trusted labels on the clean
     ones, and the teacher's logits z, its average's where there is one: constants, so that the
-    teacher learns nothing from L_S.
+    teacher learns nothing from L_S. A batch may hold further ones, each (noisy, clean, meta), for
+    updates of the student alone.
 
     Args:
       teacher: keras.Model giving logits, the large one.
@@ -24,6 +25,7 @@ class KDMLC(MLC):
       distillation_weight: κ between 0 and 1.
       distil_clean: whether κ holds for the clean images, too; otherwise they are learned from
         their trusted labels alone.
+      student_start: steps that the teacher learns alone, before the student begins.
       **correction: see `MLC`.
 
     Raises:
@@ -34,6 +36,7 @@ class KDMLC(MLC):
     """
 
     corrected = "teacher"
+    student_batches = True
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class KDMLC(MLC):
         temperature=4.0,
         distillation_weight=0.5,
         distil_clean=True,
+        student_start=0,
         name=None,
         **correction,
     ):
@@ -54,9 +58,12 @@ class KDMLC(MLC):
             raise ValueError(
                 f"`distillation_weight` must be between 0 and 1. Received: {distillation_weight}."
             )
+        if student_start < 0:
+            raise ValueError(f"`student_start` must be at least 0. Received: {student_start}.")
         self.temperature = temperature
         self.distillation_weight = distillation_weight
         self.distil_clean = distil_clean
+        self.student_start = student_start
         self.set_correction(**correction)
 
     def compile(self, teacher_optimizer, student_optimizer, corrector_optimizer, **kwargs):
@@ -68,9 +75,24 @@ class KDMLC(MLC):
         }
         self.compile_correction(optimizers, **kwargs)
 
+    def stages(self):
+        """The teacher alone until the student starts, then both; in either the warm-up ends."""
+        start = self.student_start
+        alone = [stage for stage in self.after_warmup(self.teacher_step) if stage[0] < start]
+        both = {max(begun, start): step for begun, step in self.after_warmup(self.train_step)}
+        return [*alone, *both.items()]
+
+    def steps_taken(self):
+        """Steps of the teacher: the student may start later, and take several updates in one."""
+        return int(self.optimizers_by_name["teacher"].iterations.numpy())
+
+    def teacher_step(self, batch):
+        """One step of MLC on the teacher; the student rests."""
+        return MLC.train_step(self, batch[:3])
+
     def train_step(self, batch):
         """One step of KDMLC: look ahead, meta-update, teacher, student (METHOD.md)."""
-        noisy, clean, meta_batch = self.prepared(batch)
+        noisy, clean, meta_batch = self.prepared(batch[:3])
 
         # 1. to 3. as in MLC, on the teacher.
         ahead, meta_loss = self.correct(noisy, clean, meta_batch)
@@ -78,11 +100,34 @@ class KDMLC(MLC):
 
         # 4. Student: distil from the corrected labels and the teacher, both constants.
         logs.update(self.distil(noisy, clean, ahead.outputs["features"], ahead.outputs["logits"]))
+        for own in batch[3:]:
+            self.track(self.distil_own(own))
         self.update_belief(noisy)
         return self.track(logs)
 
+    def without_meta(self, batch):
+        """A batch of the warm-up, as MLC's, with the student's own ones."""
+        shared, *own = [super(KDMLC, self).without_meta(part) for part in (batch[:3], *batch[3:])]
+        return (*shared, *own)
+
+    def distil_own(self, batch):
+        """One step of the student on a batch of its own, by the average where there is one."""
+        noisy, clean, _ = self.prepared(batch)
+        if self.belief is not None:
+            return self.distil(noisy, clean, noisy["belief_features"], None)
+        return self.distil_by_teacher(noisy, clean)
+
+    def distil_by_teacher(self, noisy, clean):
+        """One step of the student; teacher and corrector, in inference mode, are constants."""
+        images = tf.concat([noisy["images"], clean["images"]], axis=0)
+        seen = self.classifiers["teacher"](images, training=False)
+        return self.distil(noisy, clean, seen["features"], seen["logits"])
+
     def distil(self, noisy, clean, features, teacher_logits):
-        """Phase 4: one step of the student; features and logits are the teacher's on N ∪ C."""
+        """Phase 4: one step of the student; features and logits are the teacher's on N ∪ C.
+
+        Where the teacher has an average, the logits are not looked at.
+        """
         labels, num_noisy = noisy["labels"], size(noisy)
         if self.belief is not None:
             teacher_logits = tf.concat([noisy["belief"], clean["belief"]], axis=0)

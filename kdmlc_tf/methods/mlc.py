@@ -128,9 +128,10 @@ class MLC(Method):
         if self.belief is not None:
             looked_at = [noisy.get("whole_images", noisy["images"])]
             looked_at += [clean["images"]] if self.distil_clean else []
-            logits = self.belief.logits(tf.concat(looked_at, axis=0))
-            noisy = {**noisy, "belief": logits[: size(noisy)]}
-            clean = {**clean, "belief": logits[size(noisy) :]}
+            seen, count = self.belief.average(tf.concat(looked_at, axis=0)), size(noisy)
+            features = seen["features"][:count]
+            noisy = {**noisy, "belief": seen["logits"][:count], "belief_features": features}
+            clean = {**clean, "belief": seen["logits"][count:]}
         return noisy, clean, meta_batch
 
     def update_belief(self, noisy):

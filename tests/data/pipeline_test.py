@@ -50,6 +50,37 @@ def test_a_run_resumed_at_a_step_gets_the_batches_it_would_have_got(start):
     assert_identical(batches(30)[start:], batches(30 - start, first_step=start))
 
 
+@pytest.mark.parametrize("start", [0, 2, 7])
+def test_a_students_own_batches_are_others_and_wait_for_it(start):
+    given = batches(12, first_step=start, student_updates=3, student_start=4)
+    shared = [batch[:3] for batch in given]
+    assert_identical(shared, batches(12, first_step=start))
+    seen = [shared]
+    for k in (3, 4):
+        own = [batch[k] for batch in given]
+        idle, busy = own[: max(4 - start, 0)], own[max(4 - start, 0) :]
+        assert not any(np.any(part) for batch in idle for part in tf.nest.flatten(batch))
+        for noisy, clean, meta in busy:
+            np.testing.assert_array_equal(noisy["labels"], noisy["index"] + 1)
+            for part in (noisy, clean, meta):
+                np.testing.assert_array_equal(part["images"].max((1, 2, 3)), part["labels"])
+        seen.append(own)
+    for one, other in itertools.combinations(seen, 2):
+        late = zip(one[max(4 - start, 0) :], other[max(4 - start, 0) :], strict=True)
+        for (noisy, clean, meta), (noisy_2, clean_2, meta_2) in late:
+            assert not np.array_equal(noisy["index"], noisy_2["index"])
+            assert not np.array_equal(noisy["images"], noisy_2["images"])
+            assert not np.array_equal(clean["images"], clean_2["images"])
+            assert not np.array_equal(meta["images"], meta_2["images"])
+
+
+def test_a_student_sees_every_noisy_example_once_an_epoch_of_its_own_batches():
+    given = batches(23, student_updates=2, augmentation=Augmentation())
+    index = np.concatenate([batch[3][0]["index"] for batch in given]).reshape(-1, 23)
+    for epoch in index:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(23))
+
+
 def test_another_seed_gives_other_batches():
     one, other = batches(1)[0], batches(1, seed=4)[0]
     assert not np.array_equal(one[0]["index"], other[0]["index"])
@@ -195,6 +226,11 @@ def test_a_batch_larger_than_its_set_is_refused(changes, words):
 def test_a_meta_batch_that_leaves_nothing_is_refused(meta_size):
     with pytest.raises(ValueError, match="between 1 and 3"):
         batches(1, meta_size=meta_size)
+
+
+def test_a_student_that_takes_no_update_is_refused():
+    with pytest.raises(ValueError, match="`student_updates` must be at least 1. Received: 0"):
+        batches(1, student_updates=0)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ def test_what_suits_is_taken_and_what_is_no_dataset_not_looked_at():
     batches.check_training(iter([1]), None, 3)
     batches.check_evaluation(tf.data.Dataset.from_tensors((IMAGES, [0, 1, 2, 0])), 3)
     batches.check_evaluation(None, 3)
+    one, own = training([0, 1, 2, 0]), training([2, 2, 2, 2])
+    batches.check_training(tf.data.Dataset.zip(one, own).map(with_own), None, 3, of_student=True)
+
+
+def with_own(batch, own):
+    """A batch, and one for the student alone."""
+    return (*batch, own)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +47,20 @@ def test_what_suits_is_taken_and_what_is_no_dataset_not_looked_at():
 def test_what_does_not_is_refused(dataset, sentence):
     with pytest.raises(InputError, match=sentence):
         batches.check_training(dataset, None, 3)
+
+
+@pytest.mark.parametrize(
+    "own, of_student, sentence",
+    [
+        (training([0, 1, 2, 0]), False, "1 more for updates of the student alone.*does not take"),
+        (training([0, 1, 3, 0]), True, r"noisy batch must be in 0\.\.2.*Received: 0 to 3"),
+        (training([0, 1, 2, 0], parts=("noisy", "clean")), True, r"must be \(noisy, clean, meta\)"),
+    ],
+)
+def test_batches_of_the_students_own_are_looked_at_as_well(own, of_student, sentence):
+    both = tf.data.Dataset.zip(training([0, 1, 2, 0]), own).map(with_own)
+    with pytest.raises(InputError, match=sentence):
+        batches.check_training(both, None, 3, of_student=of_student)
 
 
 def test_labels_to_evaluate_on_are_looked_at_as_well():

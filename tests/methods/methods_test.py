@@ -104,7 +104,7 @@ def blobs():
     }
 
 
-def batches(blobs):
+def batches(blobs, **changes):
     """Endless training batches of the blobs."""
     identity = kdmlc_tf.Preprocessing(mean=(0.0,) * 8, std=(1.0,) * 8)
     from kdmlc_tf.data.pipeline import Augmentation
@@ -118,6 +118,7 @@ def batches(blobs):
         preprocessing=identity,
         augmentation=Augmentation(),
         seed=0,
+        **changes,
     )
 
 
@@ -351,6 +352,73 @@ def test_the_warm_up_of_a_corrector_without_a_start_is_plain_training(blobs):
     assert float(logs["pseudo_label_change"]) == float(logs["pseudo_label_entropy"]) == 0
 
 
+@pytest.mark.parametrize(
+    "warmup, starts", [(0, [0, 4]), (2, [0, 2, 4]), (4, [0, 4]), (6, [0, 4, 6])]
+)
+def test_a_late_student_rests_and_then_takes_several_updates_a_step(blobs, warmup, starts):
+    method = bayes(warmup_steps=warmup, student_start=4)
+    given = batches(blobs, student_updates=2, student_start=4)
+    assert [start for start, _ in method.stages()] == starts
+    before = method.networks["student"].get_weights()
+    logs = method.fit(given, steps_per_epoch=4, verbose=0).history
+    assert "student_loss" not in logs
+    assert ("meta_loss" in logs) is (warmup < 4)
+    for one, other in zip(before, method.networks["student"].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert method.steps_taken() == 4
+    given = batches(blobs, student_updates=2, student_start=4, first_step=4)
+    logs = method.fit(given, steps_per_epoch=4, verbose=0).history
+    assert np.isfinite(logs["student_loss"][0]) and np.isfinite(logs["meta_loss"][0])
+    steps = {name: int(opt.iterations) for name, opt in method.optimizers_by_name.items()}
+    assert steps == {"teacher": 8, "student": 8, "corrector": 8 - warmup}
+
+
+@pytest.mark.parametrize("make, averaged", [(bayes, True), (kdmlc, False)])
+def test_a_student_learns_from_the_labels_that_its_own_batch_gets_after_the_meta_update(
+    blobs, make, averaged
+):
+    (*shared, own) = next(iter(batches(blobs, student_updates=2)))
+    method, other = (make(distillation_weight=0.0, train_on_meta=True) for _ in range(2))
+    if averaged:  # as it was before the step
+        other.update_belief = lambda noisy: None
+    first = float(other.train_step(tuple(shared))["student_loss"])
+    noisy, clean, meta = own
+    if averaged:
+        seen = other.belief.average(noisy["images"])
+        start = {"start": other.belief.start(seen["logits"], noisy["labels"])}
+    else:
+        seen, start = other.classifiers["teacher"](noisy["images"], training=False), {}
+    pseudo = other.corrector({"features": seen["features"], "labels": noisy["labels"], **start})
+    trusted = tf.concat([clean["labels"], meta["labels"]], 0)
+    targets = tf.concat([pseudo, tf.one_hot(trusted, CLASSES)], 0)
+    student = other.networks["student"]
+    logits = student.stateless_call(
+        student.trainable_variables,
+        student.non_trainable_variables,
+        tf.concat([noisy["images"], clean["images"], meta["images"]], 0),
+        training=True,
+    )[0]["logits"]
+    second = -np.mean(np.sum(targets * tf.nn.log_softmax(logits), axis=1))
+    logs = method.train_step((*shared, own))
+    np.testing.assert_allclose(logs["student_loss"], (first + second) / 2, rtol=1e-5)
+    assert abs(first - second) > 1e-3
+    assert int(method.optimizers_by_name["student"].iterations) == 2
+    for name in ("teacher", "corrector"):  # they learn nothing from it
+        weights = (m.networks[name].get_weights() for m in (method, other))
+        for one, two in zip(*weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_the_teacher_does_not_ask_when_its_student_starts(blobs):
+    def teacher(start, updates):
+        method = bayes(warmup_steps=2, student_start=start)
+        method.fit(batches(blobs, student_updates=updates), steps_per_epoch=6, verbose=0)
+        return method.networks["teacher"].get_weights()
+
+    for one, other in zip(teacher(0, 1), teacher(3, 2), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("train_on_meta", [False, True])
 def test_whether_the_meta_batch_is_trained_on(blobs, train_on_meta):
     def teacher_after_a_step(factor):
@@ -488,6 +556,8 @@ def test_models_that_do_not_fit_together_are_refused():
         kdmlc_tf.KDMLC(classifier(32, 1), other, corrector(32))
     with pytest.raises(ValueError, match="`temperature` must be positive"):
         kdmlc(temperature=0)
+    with pytest.raises(ValueError, match="`student_start` must be at least 0"):
+        kdmlc(student_start=-1)
     with pytest.raises(ValueError, match="between 0 and 1. Received: 1.5"):
         kdmlc(distillation_weight=1.5)
     with pytest.raises(ValueError, match="`lookahead` must be one of all, .* Received: 'some'"):
