@@ -184,7 +184,16 @@ class Run:
         return method, epoch
 
     def export(self, method, *, version=None):
-        """Exports the student, which computes in float32; returns the version's folder."""
+        """Exports the student, which computes in float32; returns the version's folder.
+
+        Raises:
+          InputError: the student has not learned yet.
+        """
+        if not self.has_learned():
+            raise InputError(
+                f"The student of {self.folder} has not learned yet: another network learns before "
+                "it. Go on with train and --resume."
+            )
         data, student = self.data(), method.classifiers["student"]
         if self.config.precision != "float32":
             trained = student
@@ -198,6 +207,10 @@ class Run:
             input_shape=tuple(data.get("image_shape", data["input_shape"])),
             version=version,
         )
+
+    def has_learned(self):
+        """Whether the student has: it may start after another network."""
+        return any("student_loss" in row for row in self.finished_rows())
 
     def has_export(self):
         """Whether a student was exported already."""

@@ -47,7 +47,8 @@ def late_student(config):
         return ""
     start = config.epochs - config.epochs / updates
     return (
-        f"Student:  after {start:.3g} of {config.epochs} epochs, {updates} updates in each step\n"
+        f"Student:  after {round(start, 1):g} of {config.epochs} epochs, {updates} updates in each "
+        "step, each on as many other examples\n"
     )
 
 
@@ -129,7 +130,7 @@ def at_end(run, status):
     lines.append(f"Watch:    tensorboard --logdir={folder}")
     if rows and run.config.dataset != own.ARRAYS:
         lines.append(f"Evaluate: python -m kdmlc_tf.evaluate --run={folder}")
-    if rows and status != "finished":
+    if rows and status != "finished" and run.has_learned():
         lines.append(f"Export:   python -m kdmlc_tf.export --run={folder}")
     return "\n".join(lines)
 

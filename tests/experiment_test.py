@@ -37,7 +37,10 @@ def test_a_late_students_rate_falls_after_as_many_updates_of_its_own():
 
 def test_a_user_is_told_when_the_student_starts():
     said = summary.late_student(Config(epochs=25, student_updates=2))
-    assert said == "Student:  after 12.5 of 25 epochs, 2 updates in each step\n"
+    assert said.startswith("Student:  after 12.5 of 25 epochs, 2 updates in each step, each on ")
+    assert "after 1333.3 of 2000 epochs, 3 updates" in summary.late_student(
+        Config(epochs=2000, student_updates=3)
+    )
     assert summary.late_student(Config()) == ""
 
 

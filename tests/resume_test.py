@@ -16,6 +16,7 @@ import tensorflow as tf
 from kdmlc_tf import training
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
+from kdmlc_tf.errors import InputError
 from kdmlc_tf.monitoring.tensorboard import TensorBoardWriter
 
 EPOCHS, STEPS = 4, 8
@@ -231,9 +232,15 @@ def test_a_student_that_starts_late_resumes_on_both_sides_of_its_start(
         if self.model.steps_taken() >= step:
             raise KeyboardInterrupt
 
+    said = []
     with monkeypatch.context() as patched:
         patched.setattr(TensorBoardWriter, "on_train_batch_end", cut)
-        assert training.train(config, tmp_path / "cut", verbose=0)[2] == "interrupted"
+        run, _, status = training.train(config, tmp_path / "cut", announce=said.append, verbose=0)
+    assert status == "interrupted"
+    # The student has not learned in any epoch that is complete: there is nothing to serve.
+    assert "Export:" not in said[-1]
+    with pytest.raises(InputError, match="cut has not learned yet.*Go on with train and --resume"):
+        run.export(run.restored_method("last")[0])
     run, _, status = training.train(config, tmp_path / "cut", resume=True, verbose=0)
     assert status == "finished"
     assert_equal_runs(run.folder, whole.folder, epochs=4)

@@ -47,14 +47,14 @@ def of_run(folder):
     Returns:
       Dict with "started", "machine", "versions", "minutes", "parameters" of each network,
       "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names),
-      "curve": the student's test accuracy in each epoch that it learned in, and "config": the
-      settings but for the seed and the data's place. Where another network is trained before the
-      student (glc, offline_kd), that one's epochs are not in the curve.
+      "curve": the student's test accuracy in each epoch that it learned in, the ones before it
+      started left out (glc, offline_kd, kdmlc with --student_updates), and "config": the settings
+      but for the seed and the data's place.
     """
     report = read(folder / "report.json")
     config = read(folder / "config.json")
     with open(folder / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[-config["epochs"] :]
+        rows = [row for row in csv.DictReader(file) if row["student_loss"]]
     results = report["results"]
     return {
         "started": report["started"],

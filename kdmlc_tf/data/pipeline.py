@@ -204,7 +204,8 @@ def training_batches(
       augmentation: `Augmentation`; default: none.
       first_step: number of the first batch.
       student_updates: U, updates of the student in a step.
-      student_start: steps before the student learns: until then its own batches are zeros.
+      student_start: steps before the student learns, as the method's: until then its own batches
+        are zeros, which nothing may learn from.
 
     Returns:
       Endless tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
@@ -237,11 +238,10 @@ def training_batches(
 
     def batches(step, order, *student_orders):
         shared = batch(step, *order, seed)
-        idle = tf.nest.map_structure(tf.zeros_like, shared)
         return shared + tuple(
             tf.cond(
                 step < student_start,
-                lambda: idle,
+                lambda: tf.nest.map_structure(tf.zeros_like, shared),
                 lambda order=order, own=own: batch(step, *order, own),
             )
             for order, own in zip(student_orders, seeds[1:], strict=True)

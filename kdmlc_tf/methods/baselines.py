@@ -80,7 +80,7 @@ class OfflineKD(KDMLC):
       *args: as KDMLC's.
       teacher_steps: steps of MLC before the student starts; from then on teacher and corrector
         are constants.
-      **kwargs: as KDMLC's.
+      **kwargs: as KDMLC's, but for `student_start`.
 
     Raises:
       ValueError: `teacher_steps` is not positive.

@@ -25,7 +25,8 @@ class KDMLC(MLC):
       distillation_weight: κ between 0 and 1.
       distil_clean: whether κ holds for the clean images, too; otherwise they are learned from
         their trusted labels alone.
-      student_start: steps that the teacher learns alone, before the student begins.
+      student_start: steps that the teacher learns alone, before the student begins; not less than
+        that of `training_batches`, where these have batches of the student's own.
       **correction: see `MLC`.
 
     Raises:
@@ -76,7 +77,7 @@ class KDMLC(MLC):
         self.compile_correction(optimizers, **kwargs)
 
     def stages(self):
-        """The teacher alone until the student starts, then both; in either the warm-up ends."""
+        """The teacher alone until the student starts, then both; the warm-up may end in either."""
         start = self.student_start
         alone = [stage for stage in self.after_warmup(self.teacher_step) if stage[0] < start]
         both = {max(begun, start): step for begun, step in self.after_warmup(self.train_step)}

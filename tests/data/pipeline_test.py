@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdmlc_tf.data.images import FileImages
+from kdmlc_tf.data.packing import pack
 from kdmlc_tf.data.pipeline import (
     Augmentation,
     Preprocessing,
@@ -72,6 +74,32 @@ def test_a_students_own_batches_are_others_and_wait_for_it(start):
             assert not np.array_equal(noisy["images"], noisy_2["images"])
             assert not np.array_equal(clean["images"], clean_2["images"])
             assert not np.array_equal(meta["images"], meta_2["images"])
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_students_own_batches_are_the_same_from_image_files(tmp_path, start):
+    arrays, labels = labelled(12, shape=(6, 6, 3))
+    names = [f"{number}.png" for number in range(12)]
+    for name, image in zip(names, arrays, strict=True):
+        tf.io.write_file(str(tmp_path / name), tf.io.encode_png(image))
+    files = FileImages(pack(names), root=tmp_path, size=(6, 6))
+
+    def given(images):
+        dataset = training_batches(
+            (images, labels),
+            (images, labels),
+            batch_size=5,
+            clean_batch_size=4,
+            meta_size=2,
+            preprocessing=Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3),
+            seed=3,
+            first_step=start,
+            student_updates=2,
+            student_start=3,
+        )
+        return list(itertools.islice(dataset.as_numpy_iterator(), 5))
+
+    assert_identical(given(files), given(arrays))
 
 
 def test_a_student_sees_every_noisy_example_once_an_epoch_of_its_own_batches():

@@ -208,6 +208,16 @@ def test_an_overflow_in_one_network_stops_neither_the_others_nor_the_logs():
     assert float(method.optimizers_by_name["corrector"].dynamic_scale) == 2.0**15
 
 
+def test_a_late_student_takes_all_its_updates_of_a_step():
+    method = built(precision="mixed_float16", student_updates=2)
+    before = method.networks["student"].get_weights()
+    logs = tf.function(method.train_step)((*batch(), batch(seed=1)))
+    assert all(np.isfinite(value) for value in logs.values())
+    assert int(method.optimizers_by_name["student"].iterations) == 2
+    for old, new in zip(before, method.networks["student"].get_weights(), strict=True):
+        assert np.any(old != new) and np.isfinite(new).all()
+
+
 def losses_after_20_steps(policy):
     """Teacher's and student's loss in the last of 20 steps."""
     method = built(precision=policy)

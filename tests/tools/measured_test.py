@@ -17,11 +17,12 @@ def test_a_curve_is_of_the_epochs_in_which_the_student_learns(tmp_path):
         "results": {"last": {"test_student_accuracy": 0.3}, "selected": {}},
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
-    config = {"epochs": 1, "seed": 3, "data_dir": "here"}  # of two: the first was an estimator's
+    config = {"epochs": 1, "seed": 3, "data_dir": "here"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "metrics.csv").write_text("epoch,test_student_accuracy\n1,0.1\n2,0.3\n")
+    rows = "epoch,test_student_accuracy,student_loss\n1,0.1,\n2,0.2,1.5\n3,0.3,1.4\n"
+    (tmp_path / "metrics.csv").write_text(rows)
     run = measured.of_run(tmp_path)
-    assert run["curve"] == [0.3] and run["minutes"] == 1.5
+    assert run["curve"] == [0.2, 0.3] and run["minutes"] == 1.5
     assert run["last_test_student_accuracy"] == 0.3
     assert "last_test_teacher_accuracy" not in run and run["realised_noise_rate"] == 0.72
     assert (run["machine"]["system"], run["config"]) == ("theirs", {"epochs": 1})
