@@ -152,8 +152,9 @@ def write(folder, method, seed, status="finished", started="2026-11-24T21:05:00"
     ours = config_of(f"--flagfile={tool.COMMON}", *flags)
     (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(ours), **config}))
     (folder / "report.json").write_text(json.dumps(report))
-    curve = "epoch,test_student_accuracy,val_student_accuracy\n1,0.1,0.1\n2,0.3,0.2\n"
-    (folder / "metrics.csv").write_text(curve)
+    rows = ["epoch,student_loss,test_student_accuracy,val_student_accuracy"]
+    rows += ["1,2.2,0.1,0.1", "2,1.9,0.3,0.2"]
+    (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
 
 
 def reproduce(monkeypatch, tmp_path, *arguments):
