@@ -402,6 +402,10 @@ _READERS = {  # the methods that look at a setting, where not all do and that ma
     "strong_view": _DISTIL,
     "student_updates": ("kdmlc",),
 }
+_OF_A_STUDENT = {  # refused with a method that does not look at it; what the others' student does
+    "student_updates": "learns beside its teacher",
+    "strong_view": "may see other images than the teacher",
+}
 _PLACE = ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
 # The user's own data bring noisy labels; of the sets that they bring all is used.
 OWN = {"noise_type": "given", "clean": None, "validation": None}
@@ -428,16 +432,13 @@ def with_presets(preset, given):
         )
     if config.method in _DISTIL and not config.distillation_weight:
         _refuse_idle(config)
-    if config.method != "kdmlc" and config.student_updates != Config.student_updates:
-        raise InputError(
-            f"--student_updates would do nothing with --method={config.method}: leave it out; it "
-            "is for kdmlc, whose student learns beside its teacher."
-        )
-    if config.method not in _DISTIL and config.strong_view != Config.strong_view:
-        raise InputError(
-            f"--strong_view would do nothing with --method={config.method}: leave it out; it is "
-            f"for {' and '.join(_DISTIL)}, whose student may see other images than the teacher."
-        )
+    for name, why in _OF_A_STUDENT.items():
+        readers, set_up = _READERS[name], getattr(config, name) != getattr(Config, name)
+        if config.method not in readers and set_up:
+            raise InputError(
+                f"--{name} would do nothing with --method={config.method}: leave it out; it is for "
+                f"{' and '.join(readers)}, whose student {why}."
+            )
     return config
 
 

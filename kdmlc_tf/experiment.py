@@ -30,7 +30,6 @@ class Builder:
         self.input_shape = tuple(input_shape)
         self.num_classes = num_classes
         self.steps_per_epoch = steps_per_epoch
-        self.student_start = student_start(config, steps_per_epoch)
 
     def build(self):
         """The compiled method.
@@ -50,12 +49,8 @@ class Builder:
         )
         return method
 
-    def kdmlc(self):
-        """KDMLC, its student from the start or late."""
-        return self.distilled(KDMLC, student_start=self.student_start)
-
-    def distilled(self, kind, **kwargs):
-        """A method with KDMLC's networks and settings."""
+    def kdmlc(self, kind=KDMLC, **kwargs):
+        """KDMLC, or a method with its networks."""
         teacher = self.network("teacher")
         return kind(
             teacher,
@@ -64,6 +59,7 @@ class Builder:
             temperature=self.config.temperature,
             distillation_weight=self.config.distillation_weight,
             distil_clean=self.config.distil_clean,
+            student_start=student_start(self.config, self.steps_per_epoch),
             **self.correction(),
             **kwargs,
         )
@@ -82,7 +78,7 @@ class Builder:
 
     def offline_kd(self):
         """Teacher and student one after the other, each for `epochs`."""
-        return self.distilled(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
+        return self.kdmlc(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
 
     def mlc(self):
         """MLC on the student's network."""
