@@ -49,7 +49,7 @@ class Builder:
         )
         return method
 
-    def kdmlc(self, kind=KDMLC, **kwargs):
+    def kdmlc(self, kind=KDMLC):
         """KDMLC, or a method with its networks."""
         teacher = self.network("teacher")
         return kind(
@@ -61,7 +61,6 @@ class Builder:
             distil_clean=self.config.distil_clean,
             student_start=student_start(self.config, self.steps_per_epoch),
             **self.correction(),
-            **kwargs,
         )
 
     def correction(self):
@@ -78,7 +77,7 @@ class Builder:
 
     def offline_kd(self):
         """Teacher and student one after the other, each for `epochs`."""
-        return self.kdmlc(OfflineKD, teacher_steps=self.config.epochs * self.steps_per_epoch)
+        return self.kdmlc(OfflineKD)
 
     def mlc(self):
         """MLC on the student's network."""
@@ -174,6 +173,6 @@ def total_epochs(config):
 
 
 def student_start(config, steps_per_epoch):
-    """Steps before the student learns: it takes as many updates as the run has, or just fewer."""
+    """Steps before the student learns; its updates are as many as `epochs` have steps, or fewer."""
     steps = config.epochs * steps_per_epoch
-    return steps - steps // config.student_updates
+    return steps if config.method == "offline_kd" else steps - steps // config.student_updates

@@ -53,7 +53,7 @@ def build(name, **options):
             distil_clean=False,
             student_start=3,
         ),
-        "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=5),
+        "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, student_start=5),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),
         "ce": lambda: kdmlc_tf.CrossEntropy(student),
         "finetune": lambda: kdmlc_tf.FineTune(student, noisy_steps=5),

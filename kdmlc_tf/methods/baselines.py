@@ -78,27 +78,24 @@ class OfflineKD(KDMLC):
 
     Args:
       *args: as KDMLC's.
-      teacher_steps: steps of MLC before the student starts; from then on teacher and corrector
+      student_start: steps of MLC before the student starts; from then on teacher and corrector
         are constants.
-      **kwargs: as KDMLC's, but for `student_start`.
+      **kwargs: as KDMLC's.
 
     Raises:
-      ValueError: `teacher_steps` is not positive.
+      ValueError: `student_start` is not positive, or as KDMLC's.
     """
 
     student_batches = False
 
-    def __init__(self, *args, teacher_steps, **kwargs):
-        super().__init__(*args, **kwargs)
-        if teacher_steps < 1:
-            raise ValueError(f"`teacher_steps` must be positive. Received: {teacher_steps}.")
-        self.teacher_steps = teacher_steps
+    def __init__(self, *args, student_start, **kwargs):
+        super().__init__(*args, student_start=student_start, **kwargs)
+        if student_start < 1:
+            raise ValueError(f"`student_start` must be positive. Received: {student_start}.")
 
     def stages(self):
         """MLC on the teacher, then the student; a longer warm-up ends with the teacher's steps."""
-        teacher = self.after_warmup(self.teacher_step)
-        begun = [(start, step) for start, step in teacher if start < self.teacher_steps]
-        return [*begun, (self.teacher_steps, self.student_step)]
+        return [*self.teacher_stages(), (self.student_start, self.student_step)]
 
     def steps_taken(self):
         """Steps of both stages."""

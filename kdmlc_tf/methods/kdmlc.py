@@ -78,10 +78,14 @@ class KDMLC(MLC):
 
     def stages(self):
         """The teacher alone until the student starts, then both; the warm-up may end in either."""
-        start = self.student_start
-        alone = [stage for stage in self.after_warmup(self.teacher_step) if stage[0] < start]
-        both = {max(begun, start): step for begun, step in self.after_warmup(self.train_step)}
-        return [*alone, *both.items()]
+        both = self.after_warmup(self.train_step)
+        begun = {max(first, self.student_start): step for first, step in both}
+        return [*self.teacher_stages(), *begun.items()]
+
+    def teacher_stages(self):
+        """The stages before the student starts."""
+        stages = self.after_warmup(self.teacher_step)
+        return [(first, step) for first, step in stages if first < self.student_start]
 
     def steps_taken(self):
         """Steps of the teacher: the student may start later, and take several updates in one."""

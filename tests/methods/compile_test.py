@@ -35,7 +35,7 @@ def build(name, **kwargs):
     corrector.build(4 if name == "mlc" else 8)
     make = {
         "kdmlc": lambda: kdmlc_tf.KDMLC(teacher, student, corrector),
-        "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, teacher_steps=3),
+        "offline_kd": lambda: kdmlc_tf.OfflineKD(teacher, student, corrector, student_start=3),
         "mlc": lambda: kdmlc_tf.MLC(student, corrector),
         "ce": lambda: kdmlc_tf.CrossEntropy(student),
         "clean_only": lambda: kdmlc_tf.CleanOnly(student),

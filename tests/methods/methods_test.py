@@ -58,7 +58,7 @@ def clean_only():
 
 def offline_kd():
     method = kdmlc_tf.OfflineKD(
-        classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=30
+        classifier(32, 1), classifier(8, 2), corrector(32), student_start=30
     )
     method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
     return method
@@ -433,7 +433,7 @@ def test_whether_the_meta_batch_is_trained_on(blobs, train_on_meta):
 
 def test_a_warm_up_longer_than_the_teachers_steps_ends_with_them(blobs):
     method = kdmlc_tf.OfflineKD(
-        classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=3, warmup_steps=5
+        classifier(32, 1), classifier(8, 2), corrector(32), student_start=3, warmup_steps=5
     )
     method.compile(sgd(), sgd(), keras.optimizers.Adam(1e-2))
     assert [start for start, _ in method.stages()] == [0, 3]
@@ -534,7 +534,7 @@ def test_a_partial_look_ahead_moves_the_corrector_alone_otherwise(blobs):
 def test_steps_per_execution_changes_nothing_whatever_it_divides(blobs):
     def weights(steps_per_execution):
         method = kdmlc_tf.OfflineKD(
-            classifier(32, 1), classifier(8, 2), corrector(32), teacher_steps=6
+            classifier(32, 1), classifier(8, 2), corrector(32), student_start=6
         )
         adam = keras.optimizers.Adam(1e-2)
         method.compile(sgd(), sgd(), adam, steps_per_execution=steps_per_execution)
@@ -558,6 +558,8 @@ def test_models_that_do_not_fit_together_are_refused():
         kdmlc(temperature=0)
     with pytest.raises(ValueError, match="`student_start` must be at least 0"):
         kdmlc(student_start=-1)
+    with pytest.raises(ValueError, match="`student_start` must be positive. Received: 0."):
+        kdmlc_tf.OfflineKD(classifier(32, 1), classifier(8, 2), corrector(32), student_start=0)
     with pytest.raises(ValueError, match="between 0 and 1. Received: 1.5"):
         kdmlc(distillation_weight=1.5)
     with pytest.raises(ValueError, match="`lookahead` must be one of all, .* Received: 'some'"):
