@@ -212,7 +212,12 @@ class Config:
     augment: str = _setting(
         "auto", "auto, crop_flip, crop, or none; auto: what suits the data set."
     )
-    cutout: int = _setting(0, "Cutout's side in pixels; 0 turns it off (CIFAR-10: 16).", low=0)
+    cutout: int = _setting(
+        0,
+        "Cutout's side in pixels, in the images that the student learns from; a teacher sees whole "
+        "ones. 0 turns it off (CIFAR-10: 16).",
+        low=0,
+    )
     strong_view: str = _setting(
         "none",
         "The student's own view of the noisy images (kdmlc, offline_kd).",

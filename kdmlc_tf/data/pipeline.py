@@ -95,7 +95,7 @@ class Augmentation:
     Attributes:
       crop: pixels of padding before a random window is cut; 0: no crop.
       flip: mirror left to right at random.
-      cutout: side of Cutout's square in pixels; 0: none.
+      cutout: side of Cutout's square in pixels, in the student's view; 0: none.
       strong_view: "randaugment" gives the student its own view; "none" does not.
       window: side in pixels of the random window; None: that of the images.
     """
@@ -186,9 +186,9 @@ def training_batches(
     The clean set's passes have n_clean // clean_batch_size batches each; what is left over is
     another choice in every pass. So no example is in the clean and the meta batch of one step.
 
-    The clean batch sees the same augmentation as the noisy one; the meta batch is cropped and
-    flipped but not cut out, since the look-ahead is to be judged on whole images. The student's
-    view, if there is one, is the noisy view's crop, then RandAugment, then a Cutout of its own.
+    All are cropped and flipped alike. Cutout is for what a student learns from: a view beside the
+    one with the whole images, which teachers learn from, beliefs look at and look-aheads are judged
+    on. A strong view is the noisy view's crop, then RandAugment, then a Cutout of its own.
 
     A student that takes U updates in a step has U - 1 further batches of its own, each from orders
     and views of its own; the others do not depend on them.
@@ -209,9 +209,9 @@ def training_batches(
 
     Returns:
       Endless tf.data.Dataset of (noisy, clean, meta), each {"images": float32 [b, ...], "labels":
-      int32 [b]}; noisy also has "index", int64 [b], its positions in `noisy`, with Cutout
-      "whole_images", the same view before it, and with a strong view "student_images". The
-      student's own U - 1 batches, each again (noisy, clean, meta), follow in the same tuple.
+      int32 [b]}, with Cutout also "student_images" like "images"; noisy has these with a strong
+      view, too, and "index", int64 [b], its positions in `noisy`. The student's own U - 1 batches,
+      each again (noisy, clean, meta), follow in the same tuple.
 
     Raises:
       InputError: a batch larger than its set, or labels that are not one class for each image.
@@ -259,21 +259,26 @@ def _batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
     """
     noisy_images, noisy_labels = _gatherer(noisy), _on_cpu(labels["noisy"])
     clean_images, clean_labels = _gatherer(clean), _on_cpu(labels["clean"])
-    whole = dataclasses.replace(augmentation, cutout=0)
     distort = augment.rand_augment() if augmentation.strong_view == "randaugment" else None
 
-    def clean_batch(index, kind, seed):
-        view = _view(clean_images(index), preprocessing, kind, seed)
-        return {"images": view, "labels": tf.gather(clean_labels, index)}
+    def clean_batch(index, pixels):
+        moved = _moved(clean_images(index), augmentation, pixels)
+        views = _views(moved, preprocessing, augmentation, pixels)
+        return {**views, "labels": tf.gather(clean_labels, index)}
 
     def batch(step, index, clean_index, seed):
-        images = noisy_images(index)
-        views = _views(images, preprocessing, augmentation, distort, seed, step)
+        pixels = _seed_at(seed, _NOISY_PIXELS, step)
+        moved = _moved(noisy_images(index), augmentation, pixels)
+        views = _views(moved, preprocessing, augmentation, pixels)
+        if distort is not None:
+            strong = preprocessing(distort(moved, _seed_at(seed, _POLICY, step)))
+            own = _seed_at(seed, _STRONG_PIXELS, step)
+            views["student_images"] = _cut_out(strong, augmentation, own)
         meta_index, trained_index = tf.split(clean_index, [meta_size, -1])
         return (
             {**views, "labels": tf.gather(noisy_labels, index), "index": index},
-            clean_batch(trained_index, augmentation, _seed_at(seed, _CLEAN_PIXELS, step)),
-            clean_batch(meta_index, whole, _seed_at(seed, _META_PIXELS, step)),
+            clean_batch(trained_index, _seed_at(seed, _CLEAN_PIXELS, step)),
+            clean_batch(meta_index, _seed_at(seed, _META_PIXELS, step)),
         )
 
     return batch
@@ -396,24 +401,19 @@ def _seed_at(seed, stream, number):
     return tf.stack([tf.constant(seed + (stream << 32), tf.int64), tf.cast(number, tf.int64)])
 
 
-def _views(images, preprocessing, augmentation, distort, seed, step):
-    """The views of a raw noisy batch that `training_batches` tells of."""
-    pixels = _seed_at(seed, _NOISY_PIXELS, step)
-    moved = _moved(images, augmentation, pixels)
-    whole = preprocessing(moved)
-    views = {"images": _cut_out(whole, augmentation, pixels)}
+def _views(moved, preprocessing, augmentation, pixels):
+    """Normalised images, and the student's view of them where there is Cutout.
+
+    Args:
+      moved: raw images, as of `_moved`.
+      preprocessing: as for `training_batches`.
+      augmentation: likewise.
+      pixels: the seed that they were moved with.
+    """
+    views = {"images": preprocessing(moved)}
     if augmentation.cutout:
-        views["whole_images"] = whole
-    if distort is not None:
-        strong = _seed_at(seed, _STRONG_PIXELS, step)
-        student = distort(moved, _seed_at(seed, _POLICY, step))
-        views["student_images"] = _cut_out(preprocessing(student), augmentation, strong)
+        views["student_images"] = _cut_out(views["images"], augmentation, pixels)
     return views
-
-
-def _view(images, preprocessing, augmentation, seed):
-    """Raw images, augmented and normalised."""
-    return _cut_out(preprocessing(_moved(images, augmentation, seed)), augmentation, seed)
 
 
 def _moved(images, augmentation, seed):

@@ -18,10 +18,9 @@ class Method(keras.Model):
     give each optimizer a schedule instead.
 
     A subclass writes `train_step(batch)` with batch = (noisy, clean, meta), each a dict of
-    "images" [b, ...] float and "labels" [b] int. `noisy` may hold "whole_images", what the belief
-    looks at instead, and "student_images", the student's own view. For KDMLC further such batches
-    may follow in the same tuple, for the student alone. `fit`'s `validation_data` and `evaluate`
-    take (images, labels).
+    "images" [b, ...] float and "labels" [b] int; it may hold "student_images", the student's own
+    view. For KDMLC further such batches may follow in the same tuple, for the student alone.
+    `fit`'s `validation_data` and `evaluate` take (images, labels).
 
     Args:
       classifiers: dict name -> keras.Model giving logits (see `as_classifier`), all built.
@@ -342,6 +341,11 @@ def _length(dataset):
 def output_shape(classifier):
     """Static shape of a classifier's logits: (None, classes)."""
     return tuple(symbolic_outputs(classifier)["logits"].shape)
+
+
+def student_images(part):
+    """The images of a part of a batch that the student learns from: its own view, if it has one."""
+    return part.get("student_images", part["images"])
 
 
 def accuracy(scores, labels):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from kdmlc_tf.methods import losses
-from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.base import Method, accuracy, student_images
 from kdmlc_tf.methods.kdmlc import KDMLC
 
 
@@ -31,7 +31,7 @@ class CrossEntropy(Method):
 
     def learn(self, parts):
         """One step of the student on labelled parts of a batch."""
-        images = tf.concat([part["images"] for part in parts], axis=0)
+        images = tf.concat([student_images(part) for part in parts], axis=0)
         labels = tf.concat([part["labels"] for part in parts], axis=0)
         loss, logits = self.descend(
             "student", images, lambda logits: losses.label_cross_entropy(labels, logits)

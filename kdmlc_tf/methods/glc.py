@@ -6,7 +6,7 @@ import tensorflow as tf
 from kdmlc_tf import distribution
 from kdmlc_tf.methods import losses
 from kdmlc_tf.methods.averages import buffer, moved, ramped
-from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.base import Method, accuracy, student_images
 from kdmlc_tf.methods.noise_matrix import shares
 from kdmlc_tf.networks.classifier import symbolic_outputs
 
@@ -92,7 +92,7 @@ class GLC(Method):
         """The second stage: one step down the corrected loss."""
         noisy, *trusted = batch
         labels = tf.concat([part["labels"] for part in trusted], axis=0)
-        images = tf.concat([part["images"] for part in batch], axis=0)
+        images = tf.concat([student_images(part) for part in batch], axis=0)
         matrix, num_trusted = self.noise_matrix(), labels.shape[0] or tf.shape(labels)[0]
 
         def loss_of(logits):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from kdmlc_tf.methods import losses
-from kdmlc_tf.methods.base import accuracy
+from kdmlc_tf.methods.base import accuracy, student_images
 from kdmlc_tf.methods.mlc import MLC, rows, size
 
 
@@ -91,6 +91,10 @@ class KDMLC(MLC):
         """Steps of the teacher: the student may start later, and take several updates in one."""
         return int(self.optimizers_by_name["teacher"].iterations.numpy())
 
+    def view(self, part):
+        """The images that the teacher learns from: whole ones, as the belief looks at."""
+        return part["images"]
+
     def teacher_step(self, batch):
         """One step of MLC on the teacher; the student rests."""
         return MLC.train_step(self, batch[:3])
@@ -140,7 +144,7 @@ class KDMLC(MLC):
             teacher_logits = teacher_logits[:num_noisy]
         pseudo_labels = self.corrected_labels(features[:num_noisy], noisy)
         targets = self.targets(pseudo_labels, clean)
-        images = tf.concat([noisy.get("student_images", noisy["images"]), clean["images"]], axis=0)
+        images = tf.concat([student_images(noisy), student_images(clean)], axis=0)
         targets = tf.stop_gradient(targets)
         loss, logits = self.descend(
             "student",

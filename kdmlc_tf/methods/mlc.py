@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from kdmlc_tf.methods import losses, meta
-from kdmlc_tf.methods.base import Method, accuracy
+from kdmlc_tf.methods.base import Method, accuracy, student_images
 from kdmlc_tf.methods.belief import Belief
 from kdmlc_tf.methods.sgd import check_looks_ahead
 from kdmlc_tf.networks import parts
@@ -116,17 +116,18 @@ class MLC(Method):
         """The batch, its clean half with the meta half in it where that is trained on, too."""
         noisy, clean, meta_batch = batch
         if self.train_on_meta and meta_batch is not None:
-            clean = {
-                name: tf.concat([clean[name], meta_batch[name]], axis=0)
-                for name in ("images", "labels")
-            }
+            joined = [("images", clean["images"], meta_batch["images"])]
+            joined += [("labels", clean["labels"], meta_batch["labels"])]
+            if "student_images" in clean:
+                joined += [("student_images", *map(student_images, (clean, meta_batch)))]
+            clean = {name: tf.concat(values, axis=0) for name, *values in joined}
         return noisy, clean, meta_batch
 
     def prepared(self, batch):
         """The batch as phases 1 to 4 take it: shared out, and with the belief in its images."""
         noisy, clean, meta_batch = self.shared(batch)
         if self.belief is not None:
-            looked_at = [noisy.get("whole_images", noisy["images"])]
+            looked_at = [noisy["images"]]
             looked_at += [clean["images"]] if self.distil_clean else []
             seen, count = self.belief.average(tf.concat(looked_at, axis=0)), size(noisy)
             features = seen["features"][:count]
@@ -182,13 +183,17 @@ class MLC(Method):
             variable.assign(value)
         return ahead, meta_loss
 
+    def view(self, part):
+        """The images of a part of a batch that the corrected network learns from."""
+        return student_images(part)
+
     def noisy_loss(self, weights, noisy, clean):
         """L_T(w, α) of this replica, with what its forward pass yields beside it."""
         network = self.networks[self.corrected]
         seen, statistics, added = network.stateless_call(
             weights,
             network.non_trainable_variables,
-            tf.concat([noisy["images"], clean["images"]], axis=0),
+            tf.concat([self.view(noisy), self.view(clean)], axis=0),
             training=True,
             return_losses=True,
         )

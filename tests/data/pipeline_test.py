@@ -174,26 +174,23 @@ def test_labels_stay_with_their_images():
             np.testing.assert_array_equal(batch["images"].max((1, 2, 3)), batch["labels"])
 
 
-def test_cutout_is_for_what_is_trained_on_and_not_for_the_meta_batch():
-    noisy, clean, meta = batches(1, augmentation=Augmentation(cutout=3))[0]
-    assert np.all((noisy["images"] == 0).sum((1, 2, 3)) >= 4)
-    assert np.all((clean["images"] == 0).sum((1, 2, 3)) >= 4)
-    assert meta["images"].min() > 0
-    assert set(clean) == set(meta) == {"images", "labels"}
-
-
-def test_beside_cutout_there_is_the_same_view_without_it():
+def test_cutout_is_for_the_students_view_beside_the_whole_images():
     moved = Augmentation(crop=1, flip=True)
-    for noisy, same in zip(
-        (noisy for noisy, _, _ in batches(5, augmentation=EVERYTHING)),
-        (noisy for noisy, _, _ in batches(5, augmentation=moved)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(noisy["whole_images"], same["images"])
-        kept = noisy["images"] != 0
-        np.testing.assert_array_equal(noisy["images"][kept], noisy["whole_images"][kept])
-        assert (noisy["whole_images"][~kept] > 0).any()
-        assert "whole_images" not in same
+    pairs = zip(batches(5, augmentation=EVERYTHING), batches(5, augmentation=moved), strict=True)
+    for cut, same in pairs:
+        for part, whole in zip(cut, same, strict=True):
+            np.testing.assert_array_equal(part["images"], whole["images"])
+            left = part["student_images"] != 0
+            np.testing.assert_array_equal(part["student_images"][left], part["images"][left])
+            assert (part["images"][~left] > 0).any()
+            assert set(part) - set(whole) == {"student_images"}
+
+
+def test_cutout_takes_another_square_from_every_image():
+    for part in batches(1, augmentation=Augmentation(cutout=3))[0]:
+        squares = part["student_images"] == 0
+        assert np.all(squares.sum((1, 2, 3)) >= 4) and part["images"].min() > 0
+        assert len({square.tobytes() for square in squares}) > 1
 
 
 def test_shapes_and_types_are_static():

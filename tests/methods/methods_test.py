@@ -274,13 +274,40 @@ def test_it_says_how_a_method_can_be_saved(tmp_path):
         cross_entropy().save(tmp_path / "method.keras")
 
 
-def test_the_belief_looks_at_whole_images(blobs):
-    method, (noisy, clean, meta) = bayes(), one_batch(blobs)
-    whole = noisy["images"] + 1
-    prepared, _, _ = method.prepared(({**noisy, "whole_images": whole}, clean, meta))
-    np.testing.assert_allclose(prepared["belief"], method.belief.logits(whole), rtol=1e-4)
-    assert np.abs(prepared["belief"] - method.belief.logits(noisy["images"])).max() > 1e-3
-    assert prepared["images"] is noisy["images"]
+def with_view(part, shift=1.0):
+    """A part of a batch whose student has a view of its own."""
+    return {**part, "student_images": part["images"] + shift}
+
+
+def test_a_teacher_sees_whole_images_and_its_student_its_own_view(blobs):
+    plain = one_batch(blobs)
+    weights = {}
+    for name, batch in (("plain", plain), ("own", tuple(map(with_view, plain)))):
+        method = bayes(train_on_meta=True)
+        method.train_step(batch)
+        weights[name] = {n: m.get_weights() for n, m in method.networks.items()}
+        prepared, _, _ = method.prepared(batch)
+        looked_at = method.belief.logits(batch[0]["images"])
+        np.testing.assert_allclose(prepared["belief"], looked_at, rtol=1e-4)
+    for one, other in zip(weights["plain"]["teacher"], weights["own"]["teacher"], strict=True):
+        np.testing.assert_array_equal(one, other)
+    pairs = zip(weights["plain"]["student"], weights["own"]["student"], strict=True)
+    assert any(np.abs(one - other).max() > 1e-4 for one, other in pairs)
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_the_students_view_of_every_part_is_learned_from(blobs, shown):
+    parts = one_batch(blobs)
+    batch = tuple(with_view(part) if k == shown else part for k, part in enumerate(parts))
+    for build in (bayes, cross_entropy):
+        found = []
+        for given in (parts, batch):
+            method = build(train_on_meta=True) if build is bayes else build()
+            method.train_step(given)
+            found.append(method.networks["student"].get_weights())
+        changed = any(np.abs(a - b).max() > 1e-5 for a, b in zip(*found, strict=True))
+        # The meta half's own view counts where the clean part has one.
+        assert changed == (build is cross_entropy or shown < 2)
 
 
 def test_the_averaged_teacher_is_what_the_student_follows(blobs):
