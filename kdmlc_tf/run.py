@@ -231,13 +231,15 @@ class Run:
         """The row of metrics.csv that validation selects; None before the first epoch.
 
         The latest epoch within one standard error of the best accuracy on the validation set:
-        its labels are noisy, and a small lead on them says nothing.
+        its labels are noisy, and a small lead on them says nothing. Epochs before the student
+        learns are not looked at, once it does.
 
         Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3.
         """
         rows = self.finished_rows()
         if not rows:
             return None
+        rows = [row for row in rows if "student_loss" in row] or rows
         best = max(row[SELECTED_BY] for row in rows)
         error = math.sqrt(best * (1 - best) / self.data()["sizes"]["validation"])
         return [row for row in rows if row[SELECTED_BY] >= best - error][-1]

@@ -34,6 +34,7 @@ def digits(**settings):
         "milestones": "",
         "learning_rate": 0.1,
         "corrector_gate": True,
+        "student_updates": 1,
     }
     return Config(**{**small, **settings}).validate()
 
@@ -328,6 +329,17 @@ def test_validation_selects_the_latest_epoch_within_a_standard_error(small_run):
     small_run.checkpoints.save(small_run.build_method(), 4)
     (small_run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     assert small_run.selected_epoch() == 3
+
+
+def test_epochs_before_the_student_learns_are_not_selected(small_run):
+    small_run.checkpoints.save(small_run.build_method(), 4)
+    metrics = small_run.folder / "metrics.csv"
+    for losses, selected in ((["", "", "0.4", "0.3"], 4), (["", "", "", ""], 1)):
+        rows = ["epoch,val_student_accuracy,student_loss,seconds"]
+        accuracies = (0.9, 0.1, 0.2, 0.3)  # of first weights that are lucky, then its own
+        rows += [f"{k + 1},{accuracies[k]},{loss},1" for k, loss in enumerate(losses)]
+        metrics.write_text("\n".join(rows) + "\n")
+        assert small_run.selected_epoch() == selected
 
 
 def test_epochs_that_could_not_be_read_make_room_for_new_ones(small_run):
