@@ -201,10 +201,10 @@ class Config:
     )
 
     student_updates: int = _setting(
-        1,
-        "Updates of the student in a step (kdmlc), each on other images. With U of them it starts "
-        "when 1/U of the steps are left: it learns as often as with 1, from a teacher that is "
-        "further on; --milestones count in updates of its own.",
+        3,
+        "Updates of the student in a step (kdmlc), each on other images; at most --epochs. With U "
+        "of them it starts when 1/U of the steps are left: it learns as often as with 1, from a "
+        "teacher that is further on; --milestones count in updates of its own.",
         low=1,
     )
 
@@ -272,11 +272,6 @@ class Config:
                 "--method=finetune learns from all labels and then from the clean ones: --epochs "
                 f"must be at least 2. Received: {self.epochs}."
             )
-        if self.student_updates > self.epochs:
-            raise InputError(
-                f"--student_updates={self.student_updates} leaves the student less than one of the "
-                f"{self.epochs} epochs: it must be at most --epochs."
-            )
         self.milestone_epochs()
         self.statistics()
         return self
@@ -333,6 +328,10 @@ class Config:
         """Epochs before the corrector learns."""
         return self.epochs // 2 if self.warmup_epochs is None else self.warmup_epochs
 
+    def updates(self):
+        """Updates of the student in a step; it has an epoch of its own at least."""
+        return min(self.student_updates, self.epochs) if self.method == "kdmlc" else 1
+
     def to_json(self):
         """The settings as indented JSON text, keys in the order of their definition."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -346,9 +345,14 @@ class Config:
         """
         try:
             values = json.loads(text)
-            return cls(**values).validate()
+            return cls(**_as_stored(values)).validate()
         except (json.JSONDecodeError, TypeError) as error:
             raise InputError(f"The stored configuration cannot be read: {error}.") from None
+
+
+def _as_stored(values):
+    """A run's settings, those that were no settings yet when it was stored as they were then."""
+    return {"student_updates": 1, **values}
 
 
 def _check(field, value):
@@ -385,6 +389,7 @@ PRESETS = {
         "batch_size": 50,
         "corrector_learning_rate": 1e-3,  # MLC's 3e-4 suits 60,000 steps; these are 690
         "warmup_epochs": 10,
+        "student_updates": 1,  # it outdoes its teacher, and would lose: docs/ABLATIONS.md
     },
 }
 
@@ -407,9 +412,10 @@ _READERS = {  # the methods that look at a setting, where not all do and that ma
     "strong_view": _DISTIL,
     "student_updates": ("kdmlc",),
 }
-_OF_A_STUDENT = {  # refused with a method that does not look at it; what the others' student does
-    "student_updates": "learns beside its teacher",
-    "strong_view": "may see other images than the teacher",
+# Refused with a method that does not look at it: what is nothing, what the others' student does.
+_OF_A_STUDENT = {
+    "student_updates": (1, "learns beside its teacher"),
+    "strong_view": ("none", "may see other images than the teacher"),
 }
 _PLACE = ("data_dir", "strategy", "tpu", "steps_per_execution", "jit_compile")
 # The user's own data bring noisy labels; of the sets that they bring all is used.
@@ -437,14 +443,19 @@ def with_presets(preset, given):
         )
     if config.method in _DISTIL and not config.distillation_weight:
         _refuse_idle(config)
-    for name, why in _OF_A_STUDENT.items():
-        readers, set_up = _READERS[name], getattr(config, name) != getattr(Config, name)
-        if config.method not in readers and set_up:
+    for name, (nothing, why) in _OF_A_STUDENT.items():
+        readers = _READERS[name]
+        if config.method not in readers and given.get(name, nothing) != nothing:
             raise InputError(
                 f"--{name} would do nothing with --method={config.method}: leave it out; it is for "
                 f"{' and '.join(readers)}, whose student {why}."
             )
-    return config
+    if given.get("student_updates", 1) > config.epochs:
+        raise InputError(
+            f"--student_updates={config.student_updates} leaves the student less than one of the "
+            f"{config.epochs} epochs: it must be at most --epochs."
+        )
+    return dataclasses.replace(config, student_updates=config.updates())
 
 
 def _refuse_idle(config):
@@ -470,6 +481,7 @@ def differences(before, now):
       now: the same of the other run.
     """
     method = now.get("method")
+    before, now = _as_stored(before), _as_stored(now)
     return [
         (name, value, now[name])
         for name, value in before.items()

@@ -175,4 +175,4 @@ def total_epochs(config):
 def student_start(config, steps_per_epoch):
     """Steps before the student learns; its updates are as many as `epochs` have steps, or fewer."""
     steps = config.epochs * steps_per_epoch
-    return steps if config.method == "offline_kd" else steps - steps // config.student_updates
+    return steps if config.method == "offline_kd" else steps - steps // config.updates()

@@ -42,7 +42,7 @@ def warmup(config, method):
 
 def late_student(config):
     """When the student learns, as a line; "" where it does from the start."""
-    updates = config.student_updates
+    updates = config.updates()
     if updates == 1:
         return ""
     start = config.epochs - config.epochs / updates
@@ -124,6 +124,8 @@ def at_end(run, status):
                 if f"test_{name}_accuracy" in row
             )
             lines.append(f"Test accuracy, {what} ({int(row['epoch'])}): {scores}")
+    if rows and not run.has_learned():
+        lines.append("The student has not begun to learn: it starts after another network.")
     if status == "interrupted":
         lines.append("Interrupted. Go on with the same command and --resume.")
     folder = _shown(run.folder)

@@ -140,7 +140,7 @@ def training_batches(config, prepared, first_step=0):
         augmentation=prepared.augmentation,
         seed=config.seed,
         first_step=first_step,
-        student_updates=config.student_updates,
+        student_updates=config.updates(),
         student_start=student_start(config, _steps_per_epoch(config, prepared)),
     )
     return distribution.shared_out(batches)

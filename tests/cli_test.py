@@ -107,6 +107,13 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, module, flags, s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("method", ["kdmlc", "mlc", "offline_kd"])
+def test_the_published_settings_suit_every_method_that_corrects(method):
+    flagfile = ROOT / "flags" / "paper_kdmlc.flags"
+    config = cli.config_of([f"--flagfile={flagfile}", f"--method={method}"])
+    assert (config.bayes_start, config.student_updates) == (False, 1)
+
+
 @pytest.mark.parametrize("flagfile", sorted((ROOT / "flags").glob("*.flags")), ids=lambda p: p.stem)
 def test_every_flagfile_says_how_to_run_it_and_can_be_read(tmp_path, flagfile):
     first = flagfile.read_text().splitlines()[0]

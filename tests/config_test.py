@@ -1,5 +1,7 @@
 """What the flags say together."""
 
+import json
+
 import pytest
 
 from kdmlc_tf.config import OWN, PRESETS, Config, differences, with_presets
@@ -75,11 +77,34 @@ def test_updates_of_the_student_are_for_kdmlc():
     for method in ("mlc", "ce", "clean_only", "finetune", "glc", "offline_kd"):
         with pytest.raises(InputError, match=f"--student_updates would do nothing .*={method}:"):
             with_presets({}, {"student_updates": 2, "method": method})
+        assert with_presets({}, {"student_updates": 1, "method": method}).student_updates == 1
+        with pytest.raises(InputError, match=f"would do nothing with --method={method}:"):
+            with_presets(PRESETS["digits"], {"student_updates": 3, "method": method})
     assert with_presets({}, {"student_updates": 2}).student_updates == 2
     with pytest.raises(InputError, match="--student_updates must be at least 1. Received: 0."):
         with_presets({}, {"student_updates": 0})
     with pytest.raises(InputError, match="less than one of the 3 epochs: it must be at most --ep"):
         with_presets({}, {"student_updates": 4, "epochs": 3})
+
+
+def test_the_student_starts_late_where_there_are_epochs_for_it():
+    assert [Config(epochs=epochs).updates() for epochs in (1, 2, 3, 120)] == [1, 2, 3, 3]
+    assert with_presets({}, {"epochs": 2}).student_updates == 2  # what is stored is what runs
+    assert Config(method="offline_kd").updates() == 1
+    for method in ("kdmlc", "mlc"):
+        assert with_presets(PRESETS["digits"], {"method": method}).updates() == 1
+
+
+def test_a_run_stored_before_students_started_late_is_one_from_the_start():
+    now = with_presets({}, {"student_updates": 1})
+    stored = json.loads(now.to_json())
+    del stored["student_updates"]
+    assert Config.from_json(json.dumps(stored)) == now
+    assert differences(stored, vars(now)) == differences(vars(now), stored) == []
+    late = [("student_updates", 1, 3)]
+    assert differences(stored, vars(with_presets({}, {}))) == late
+    other = [("method", "kdmlc", "ce")]
+    assert differences(stored, vars(with_presets({}, {"method": "ce"}))) == other
 
 
 def test_whole_numbers_are_rates_too():

@@ -10,7 +10,10 @@ import kdmlc_tf
 from kdmlc_tf.run import Run
 
 RNG = np.random.default_rng(0)
-SMALL = {"epochs": 2, "batch_size": 20, "clean_batch_size": 10, "verbose": 0, "milestones": ""}
+SMALL = {
+    **{"epochs": 2, "batch_size": 20, "clean_batch_size": 10, "verbose": 0, "milestones": ""},
+    "student_updates": 1,
+}
 
 
 def blobs(count, wrong=0.0):

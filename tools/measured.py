@@ -47,9 +47,8 @@ def of_run(folder):
     Returns:
       Dict with "started", "machine", "versions", "minutes", "parameters" of each network,
       "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names),
-      "curve": the student's test accuracy in each epoch that it learned in, the ones before it
-      started left out (glc, offline_kd, kdmlc with --student_updates), and "config": the settings
-      but for the seed and the data's place.
+      "curve": the student's test accuracy in each epoch that it learned in, without those before
+      it started, and "config": the settings but for the seed and the data's place.
     """
     report = read(folder / "report.json")
     config = read(folder / "config.json")

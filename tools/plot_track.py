@@ -22,9 +22,9 @@ from matplotlib.lines import Line2D
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.reproduce import CELLS, CUTOUT, MAIN_ROWS  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, SHOWN  # noqa: E402
 
-OVER_NOISE_RATE = ("kdmlc", "mlc", "ce", "clean_only")
+OVER_NOISE_RATE = ("kdmlc", "kdmlc_early", "mlc", "ce", "clean_only")
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -42,9 +42,10 @@ _COLOURS = {
     "mlc_teacher": "#332288",
     "offline_kd": "#aa4499",
     "kdmlc_paper": "#882255",
+    "kdmlc_early": "#777777",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xh", strict=True))
+_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xph", strict=True))
 
 
 def main():
@@ -67,7 +68,7 @@ def main():
 
 
 def curves(cells):
-    """A panel for each compared cell: test accuracy of the student epoch by epoch, in main rows.
+    """A panel for each compared cell: test accuracy of the student epoch by epoch.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed.
 
@@ -78,13 +79,13 @@ def curves(cells):
       Figure; None where no cell has a row to draw.
     """
     drawn = {
-        cell: {row: part["methods"][row] for row in MAIN_ROWS if row in part["methods"]}
+        cell: {row: part["methods"][row] for row in SHOWN if row in part["methods"]}
         for cell, part in ((cell, cells[cell]) for cell in CELLS if cell in cells)
     }
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
-    rows = [row for row in MAIN_ROWS if any(row in methods for methods in drawn.values())]
+    rows = [row for row in SHOWN if any(row in methods for methods in drawn.values())]
     height = -(-len(drawn) // 2)  # of two columns
     size = (8.2, 2.6 * height + 0.25 * -(-len(rows) // _KEYS))
     figure = Figure(figsize=size, layout="constrained")
@@ -92,7 +93,8 @@ def curves(cells):
     for ax, (cell, methods) in zip(axes, drawn.items(), strict=False):
         for row, method in methods.items():
             curves_of_seeds = [run["curve"] for run in method["runs"].values()]
-            _draw_curve(ax, row, 100 * np.array(curves_of_seeds))
+            epochs = method["config"]["epochs"] / method["config"].get("student_updates", 1)
+            _draw_curve(ax, row, 100 * np.array(curves_of_seeds), epochs)
         ax.set(title=cell, xlabel="share of its updates (%)", ylabel="student's test accuracy (%)")
         ax.grid(alpha=0.3)
     for ax in axes[len(drawn) :]:
@@ -101,12 +103,14 @@ def curves(cells):
     return figure
 
 
-def _draw_curve(ax, row, seeds):
-    """Mean and band of accuracies [seeds, epochs] in percent; the marker is at the last epoch.
+def _draw_curve(ax, row, seeds, epochs):
+    """Mean and band of accuracies [seeds, n] in percent; the marker is at the last epoch.
 
-    Rows have not all the same number of epochs: they stand over their share of the run.
+    Rows have not all the same number of epochs: they stand over their share of the updates. A late
+    student starts within the first of its n epochs, of which it learns in `epochs`.
     """
-    done = 100 * np.arange(1, seeds.shape[1] + 1) / seeds.shape[1]
+    left = np.arange(seeds.shape[1])[::-1]
+    done = 100 * (epochs - left) / epochs
     ax.plot(done, seeds.mean(axis=0), markevery=[-1], **_style(row))
     if len(seeds) > 1:
         band = {"color": _style(row)["color"], "alpha": 0.2, "linewidth": 0}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tools.benchmarks import timing
+from tools.benchmarks import pairs, timing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -26,6 +26,10 @@ def test_every_function_is_called_in_every_round():
     seconds = timing.interleaved(functions, rounds=3)
     assert "".join(calls) == "aabb" + "ab" * 3
     assert [len(each) for each in seconds.values()] == [3, 3]
+
+
+def test_the_student_learns_in_every_step_that_is_timed():
+    assert pairs.PAIRS["tiny"].build("kdmlc").student_start == 0
 
 
 @pytest.mark.timeout(600)

@@ -21,7 +21,8 @@ def method(*curves):
     deviation = float(np.std(last, ddof=1)) if len(last) > 1 else None
     spread = {"mean": float(np.mean(last)), "std": deviation}
     runs = {str(seed): {"curve": curve} for seed, curve in enumerate(curves)}
-    return {"runs": runs, "last_test_student_accuracy": spread}
+    config = {"epochs": len(curves[0])}
+    return {"runs": runs, "config": config, "last_test_student_accuracy": spread}
 
 
 def cell(**methods):
@@ -76,6 +77,14 @@ def test_curves_are_means_in_percent_within_the_band_of_all_seeds():
     assert legend(figure) == ["kdmlc", "kdmlc_cutout"]
 
 
+def test_a_late_students_curve_begins_where_it_did():
+    late = method([0.2, 0.5, 0.6])  # the run's last three epochs of eight
+    late["config"] = {"epochs": 8, "student_updates": 3}
+    figure = tool.curves({"uniform80": cell(kdmlc=late)})
+    (ax,) = [ax for ax in figure.axes if ax.get_title()]
+    assert lines(ax)["kdmlc"][0] == pytest.approx([25, 62.5, 100])
+
+
 def test_compared_cells_have_a_panel_each_in_their_order():
     figure = tool.curves({name: cell(ce=method([0.5])) for name in sorted(tool.CELLS)})
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
@@ -84,9 +93,9 @@ def test_compared_cells_have_a_panel_each_in_their_order():
 
 
 def test_plain_rows_differ_in_colour_and_marker():
-    plain = [tool._style(row) for row in tool.MAIN_ROWS if not row.endswith(tool.CUTOUT)]
+    plain = [tool._style(row) for row in tool.SHOWN if not row.endswith(tool.CUTOUT)]
     colours = [to_rgb(style["color"]) for style in plain]
-    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 9
+    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 10
 
 
 def test_a_methods_rows_differ_in_their_lines_alone():
@@ -144,7 +153,7 @@ def test_all_figures_are_written(monkeypatch, tmp_path, capsys):
     matrix = np.eye(10).tolist()
     cells = {
         name: {
-            **cell(**{row: method([0.2, 0.5], [0.3, 0.4]) for row in tool.MAIN_ROWS}),
+            **cell(**{row: method([0.2, 0.5], [0.3, 0.4]) for row in tool.SHOWN}),
             "noise_matrix": {"seed": 0, "true": matrix, "estimated": matrix},
         }
         for name in (*tool.CELLS, "uniform0")

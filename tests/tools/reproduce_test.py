@@ -70,11 +70,12 @@ def test_main_rows_have_the_default_number_of_clean_images(row):
     assert config.clean_batch_size == default.clean_batch()
 
 
-def test_the_overview_shows_main_rows_alone(monkeypatch, tmp_path, capsys, trained):
-    rows = "--rows=kdmlc,kdmlc_50_50,kdmlc_kd,kdmlc --matrix_start=0,ce,ce_50_50"
+def test_the_overview_shows_main_rows_and_the_early_student(monkeypatch, tmp_path, capsys, trained):
+    rows = "--rows=kdmlc,kdmlc_50_50,kdmlc_early,kdmlc_kd,kdmlc --matrix_start=0,ce,ce_50_50"
     reproduce(monkeypatch, tmp_path, "track", "--cells=uniform80", rows, "--seeds=1")
     overview = capsys.readouterr().out.partition("| method |")[2].partition("\n\n")[0]
-    assert [line.split()[1] for line in overview.splitlines()[2:]] == ["ce", "kdmlc"]
+    shown = [line.split()[1] for line in overview.splitlines()[2:]]
+    assert shown == ["ce", "kdmlc_early", "kdmlc"]
 
 
 def test_kdmlc_is_compared_with_the_others_students():
@@ -86,6 +87,13 @@ def test_kdmlc_is_compared_with_the_others_students():
     assert rivals["kdmlc_paper"] == rivals["kdmlc_50_50"] == rivals["kdmlc"]
     both = [*rivals["kdmlc"], *(f"{row}_cutout" for row in rivals["kdmlc"])]
     assert rivals["kdmlc_cutout"] == both and not set(both) & set(rivals)
+
+
+def test_the_student_starts_late_but_as_published_and_in_the_row_named_so():
+    for row in tool.ROWS:
+        config = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
+        late = row.startswith("kdmlc") and not row.startswith(("kdmlc_early", "kdmlc_paper"))
+        assert config.updates() == (3 if late else 1), row
 
 
 def test_the_corrector_of_bayes_rule_alone_never_learns():

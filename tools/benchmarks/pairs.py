@@ -30,9 +30,9 @@ class Pair:
     steps_per_execution: int = 4
 
     def build(self, method, **settings):
-        """A compiled method on this pair, as a run builds it."""
-        networks = {"teacher": self.teacher, "student": self.student}
-        config = Config(method=method, **{**networks, **settings}).validate()
+        """A compiled method on this pair, as a run builds it; its student learns in every step."""
+        usual = {"teacher": self.teacher, "student": self.student, "student_updates": 1}
+        config = Config(method=method, **{**usual, **settings}).validate()
         return Builder(
             config,
             input_shape=self.input_shape,
@@ -72,7 +72,7 @@ ROWS = {
     "kdmlc": ("kdmlc", _PUBLISHED),
     "kdmlc_last_stage": ("kdmlc", {**_PUBLISHED, "lookahead": "last_stage"}),
     "kdmlc_head": ("kdmlc", {**_PUBLISHED, "lookahead": "head"}),
-    # The other defaults, after the warm-up; with as many clean examples as the rows above.
+    # The other defaults after the warm-up, but for the late start; with as many clean examples.
     "kdmlc_default": ("kdmlc", {"warmup_epochs": 0}),
 }
 

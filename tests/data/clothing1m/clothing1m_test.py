@@ -58,7 +58,7 @@ def test_the_prepared_set_becomes_batches(built, cache, monkeypatch, kept):
     # clean_val is not touched: validation is a part of the noisy set.
     assert data.describe()["sizes"] == {"noisy": 117, "clean": 42, "validation": 20, "test": 27}
     assert data.source.class_names[8] == "Down coat" and data.noise.realised is None
-    noisy, clean, _ = next(iter(training.training_batches(config, data)))
+    noisy, clean, *_ = next(iter(training.training_batches(config, data)))
     assert noisy["images"].shape == (8, 32, 32, 3) and clean["images"].shape == (4, 32, 32, 3)
     np.testing.assert_array_equal(
         noisy["labels"], data.source.given_labels[data.splits.noisy][noisy["index"]]
