@@ -345,12 +345,12 @@ class Config:
         """
         try:
             values = json.loads(text)
-            return cls(**_as_stored(values)).validate()
+            return cls(**as_stored(values)).validate()
         except (json.JSONDecodeError, TypeError) as error:
             raise InputError(f"The stored configuration cannot be read: {error}.") from None
 
 
-def _as_stored(values):
+def as_stored(values):
     """A run's settings, those that were no settings yet when it was stored as they were then."""
     return {"student_updates": 1, **values}
 
@@ -481,7 +481,7 @@ def differences(before, now):
       now: the same of the other run.
     """
     method = now.get("method")
-    before, now = _as_stored(before), _as_stored(now)
+    before, now = as_stored(before), as_stored(now)
     return [
         (name, value, now[name])
         for name, value in before.items()

@@ -210,7 +210,7 @@ class Run:
 
     def has_learned(self):
         """Whether the student has: it may start after another network."""
-        return any("student_loss" in row for row in self.finished_rows())
+        return bool(self._learned_rows())
 
     def has_export(self):
         """Whether a student was exported already."""
@@ -227,6 +227,10 @@ class Run:
         last = max(self.checkpoints.epochs(), default=0)
         return [row for row in self.metrics() if row["epoch"] <= last]
 
+    def _learned_rows(self):
+        """Those of the finished ones in which the student learned."""
+        return [row for row in self.finished_rows() if "student_loss" in row]
+
     def selected_row(self):
         """The row of metrics.csv that validation selects; None before the first epoch.
 
@@ -236,10 +240,9 @@ class Run:
 
         Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3.
         """
-        rows = self.finished_rows()
+        rows = self._learned_rows() or self.finished_rows()
         if not rows:
             return None
-        rows = [row for row in rows if "student_loss" in row] or rows
         best = max(row[SELECTED_BY] for row in rows)
         error = math.sqrt(best * (1 - best) / self.data()["sizes"]["validation"])
         return [row for row in rows if row[SELECTED_BY] >= best - error][-1]

@@ -124,7 +124,8 @@ def at_end(run, status):
                 if f"test_{name}_accuracy" in row
             )
             lines.append(f"Test accuracy, {what} ({int(row['epoch'])}): {scores}")
-    if rows and not run.has_learned():
+    learned = run.has_learned()
+    if rows and not learned:
         lines.append("The student has not begun to learn: it starts after another network.")
     if status == "interrupted":
         lines.append("Interrupted. Go on with the same command and --resume.")
@@ -132,7 +133,7 @@ def at_end(run, status):
     lines.append(f"Watch:    tensorboard --logdir={folder}")
     if rows and run.config.dataset != own.ARRAYS:
         lines.append(f"Evaluate: python -m kdmlc_tf.evaluate --run={folder}")
-    if rows and status != "finished" and run.has_learned():
+    if learned and status != "finished":
         lines.append(f"Export:   python -m kdmlc_tf.export --run={folder}")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from kdmlc_tf.config import as_stored  # noqa: E402
 from tools.reproduce import CELLS, CUTOUT, SHOWN  # noqa: E402
 
 OVER_NOISE_RATE = ("kdmlc", "kdmlc_early", "mlc", "ce", "clean_only")
@@ -93,7 +94,8 @@ def curves(cells):
     for ax, (cell, methods) in zip(axes, drawn.items(), strict=False):
         for row, method in methods.items():
             curves_of_seeds = [run["curve"] for run in method["runs"].values()]
-            epochs = method["config"]["epochs"] / method["config"].get("student_updates", 1)
+            config = as_stored(method["config"])
+            epochs = config["epochs"] / config["student_updates"]
             _draw_curve(ax, row, 100 * np.array(curves_of_seeds), epochs)
         ax.set(title=cell, xlabel="share of its updates (%)", ylabel="student's test accuracy (%)")
         ax.grid(alpha=0.3)

@@ -116,11 +116,11 @@ class MLC(Method):
         """The batch, its clean half with the meta half in it where that is trained on, too."""
         noisy, clean, meta_batch = batch
         if self.train_on_meta and meta_batch is not None:
-            joined = [("images", clean["images"], meta_batch["images"])]
-            joined += [("labels", clean["labels"], meta_batch["labels"])]
+            halves = (clean, meta_batch)
+            joined = {name: [half[name] for half in halves] for name in ("images", "labels")}
             if "student_images" in clean:
-                joined += [("student_images", *map(student_images, (clean, meta_batch)))]
-            clean = {name: tf.concat(values, axis=0) for name, *values in joined}
+                joined["student_images"] = [student_images(half) for half in halves]
+            clean = {name: tf.concat(values, axis=0) for name, values in joined.items()}
         return noisy, clean, meta_batch
 
     def prepared(self, batch):
