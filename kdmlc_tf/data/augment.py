@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kdmlc_tf.data import draws
+
 
 def random_crop(images, *, padding, seed):
     """Pads with zeros on all sides and cuts a window of the original size at random.
@@ -28,7 +30,7 @@ def random_flip(images, *, seed):
     Returns:
       Like `images`.
     """
-    mirrored = _coins(images, seed)[:, :, tf.newaxis, tf.newaxis]
+    mirrored = draws.coins([tf.shape(images)[0], 1, 1, 1], seed)
     return tf.where(mirrored, tf.reverse(images, [2]), images)
 
 
@@ -45,7 +47,8 @@ def random_crop_flip(images, *, padding, crop_seed, flip_seed):
       Like `images`.
     """
     rows, columns = _corners(images, padding, crop_seed)
-    columns = tf.where(_coins(images, flip_seed), tf.reverse(columns, [1]), columns)
+    mirrored = draws.coins([tf.shape(images)[0], 1], flip_seed)
+    columns = tf.where(mirrored, tf.reverse(columns, [1]), columns)
     return _windows(images, padding, rows, columns)
 
 
@@ -63,12 +66,10 @@ def random_window(images, *, size, crop_seed, flip_seed=None):
     """
     batch = tf.shape(images)[0]
     rows, columns = (
-        tf.random.stateless_uniform([batch], seed, 0, length - size + 1, tf.int32)
-        for seed, length in zip(
-            tf.unstack(tf.random.split(crop_seed, 2)), images.shape[1:3], strict=True
-        )
+        draws.below(length - size + 1, [batch], seed)
+        for seed, length in zip(draws.split(crop_seed, 2), images.shape[1:3], strict=True)
     )
-    mirrored = tf.zeros([batch], tf.bool) if flip_seed is None else _coins(images, flip_seed)[:, 0]
+    mirrored = tf.zeros([batch], tf.bool) if flip_seed is None else draws.coins([batch], flip_seed)
 
     def cut(one):
         image, row, column, mirror = one
@@ -92,15 +93,8 @@ def centre_crop(images, size):
 def _corners(images, padding, seed):
     """Rows [b, h] and columns [b, w] of a random window of each padded image."""
     height, width = images.shape[1:3]
-    corners = tf.random.stateless_uniform(
-        [tf.shape(images)[0], 2], seed, 0, 2 * padding + 1, tf.int32
-    )
+    corners = draws.below(2 * padding + 1, [tf.shape(images)[0], 2], seed)
     return corners[:, :1] + tf.range(height), corners[:, 1:] + tf.range(width)
-
-
-def _coins(images, seed):
-    """bool [b, 1], true with probability 1/2."""
-    return tf.random.stateless_uniform([tf.shape(images)[0], 1], seed) < 0.5
 
 
 def _windows(images, padding, rows, columns):
@@ -127,7 +121,7 @@ def cutout(images, *, size, seed, fill=0.0):
     Source: DeVries & Taylor 2017, arXiv:1708.04552.
     """
     batch = tf.shape(images)[0]
-    row_seed, column_seed = tf.unstack(tf.random.split(seed, 2))
+    row_seed, column_seed = draws.split(seed, 2)
     rows = _inside(batch, images.shape[1], size, row_seed)
     columns = _inside(batch, images.shape[2], size, column_seed)
     square = rows[:, :, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis, :, tf.newaxis]
@@ -139,7 +133,7 @@ def cutout(images, *, size, seed, fill=0.0):
 
 def _inside(batch, length, size, seed):
     """bool [batch, length]: the pixels within `size` about a random centre, along one axis."""
-    centres = tf.random.stateless_uniform([batch, 1], seed, 0, length, tf.int32)
+    centres = draws.below(length, [batch, 1], seed)
     distance = tf.range(length) - centres + size // 2
     return (distance >= 0) & (distance < size)
 

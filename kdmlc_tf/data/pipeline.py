@@ -6,14 +6,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from kdmlc_tf.data import augment
+from kdmlc_tf.data import augment, draws
 from kdmlc_tf.data.images import EncodedImages
 from kdmlc_tf.errors import InputError
 
 # One tag per stream of random numbers: the order of the examples, then what is done to them.
 _NOISY_ORDER, _CLEAN_ORDER = 0, 1
 _NOISY_PIXELS, _CLEAN_PIXELS, _META_PIXELS, _STRONG_PIXELS, _POLICY = 2, 3, 4, 5, 6
-_STREAMS = 7  # tags of one sequence of batches; the student's own have further ones
+STREAMS = 7  # tags of one sequence of batches; the student's own have further ones
 _ENDLESS = np.iinfo(np.int64).max
 # Padding in pixels, mirroring or not; digits and house numbers are not mirror images.
 _SUITABLE = {
@@ -226,8 +226,8 @@ def training_batches(
         )
     if student_updates < 1:
         raise ValueError(f"`student_updates` must be at least 1. Received: {student_updates}.")
-    batch = _batch_maker(noisy[0], clean[0], labels, meta_size, preprocessing, augmentation)
-    seeds = [seed + (k * _STREAMS << 32) for k in range(student_updates)]
+    batch = batch_maker(noisy[0], clean[0], labels, meta_size, preprocessing, augmentation)
+    seeds = [seed + (k * STREAMS << 32) for k in range(student_updates)]
     orders = [
         tf.data.Dataset.zip(
             _noisy_order(len(noisy[1]), batch_size, own, first_step),
@@ -252,7 +252,7 @@ def training_batches(
     return mapped.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def _batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
+def batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
     """A function (step, noisy indices, clean indices, seed) -> (noisy, clean, meta) of the images.
 
     `labels` is a dict of both sets' labels; the rest is as for `training_batches`.
@@ -351,7 +351,12 @@ def _check_batch(flag, batch_size, count, name):
 
 
 def _on_cpu(array):
-    """A tensor in main memory, whatever the default device: batches are gathered there."""
+    """A tensor in main memory, whatever the default device: batches are gathered there.
+
+    What is a tensor already stays where it is.
+    """
+    if tf.is_tensor(array):
+        return array
     with tf.device("CPU:0"):
         return tf.constant(array)
 
@@ -368,10 +373,10 @@ def _noisy_order(count, batch_size, seed, first_step):
     """Dataset of int64 [batch_size]: the whole epochs one after the other, cut into batches."""
     first_epoch, done = divmod(first_step * batch_size, count)
     epochs = tf.data.Dataset.range(first_epoch + 1, _ENDLESS).map(
-        lambda epoch: _permutation(count, seed, _NOISY_ORDER, epoch)
+        lambda epoch: permutation(count, seed, _NOISY_ORDER, epoch)
     )
     begun = tf.data.Dataset.from_tensors(tf.constant(first_epoch, tf.int64)).map(
-        lambda epoch: _permutation(count, seed, _NOISY_ORDER, epoch)[done:]
+        lambda epoch: permutation(count, seed, _NOISY_ORDER, epoch)[done:]
     )
     return begun.concatenate(epochs).rebatch(batch_size, drop_remainder=True)
 
@@ -382,23 +387,22 @@ def _clean_order(count, batch_size, seed, first_step):
     first_epoch, done = divmod(first_step, per_epoch)
 
     def epoch_batches(epoch):
-        order = _permutation(count, seed, _CLEAN_ORDER, epoch)[: per_epoch * batch_size]
+        order = permutation(count, seed, _CLEAN_ORDER, epoch)[: per_epoch * batch_size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [per_epoch, batch_size]))
 
     return tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch_batches).skip(done)
 
 
-def _permutation(count, seed, stream, epoch):
+def permutation(count, seed, stream, epoch):
     """int64 [count]: 0..count - 1 in the random order that belongs to the epoch."""
-    keys = tf.random.stateless_uniform(
-        [count], _seed_at(seed, stream, epoch), minval=None, maxval=None, dtype=tf.int64
-    )
+    keys = draws.whole(tf.int64, [count], _seed_at(seed, stream, epoch))
     return tf.cast(tf.argsort(keys), tf.int64)
 
 
 def _seed_at(seed, stream, number):
     """The seed, int64 [2], of one stream of random numbers at one step or epoch."""
-    return tf.stack([tf.constant(seed + (stream << 32), tf.int64), tf.cast(number, tf.int64)])
+    own = tf.convert_to_tensor(seed, tf.int64) + (stream << 32)
+    return tf.stack([own, tf.cast(number, tf.int64)])
 
 
 def _views(moved, preprocessing, augmentation, pixels):
@@ -418,7 +422,7 @@ def _views(moved, preprocessing, augmentation, pixels):
 
 def _moved(images, augmentation, seed):
     """Raw images, cropped and flipped; still raw."""
-    crop_seed, flip_seed, _ = tf.unstack(tf.random.split(seed, 3))
+    crop_seed, flip_seed, _ = draws.split(seed, 3)
     if augmentation.window:
         flip_seed = flip_seed if augmentation.flip else None
         return augment.random_window(
@@ -437,5 +441,5 @@ def _cut_out(images, augmentation, seed):
     """Normalised images with Cutout, if there is one: 0 is the mean colour."""
     if not augmentation.cutout:
         return images
-    _, _, cutout_seed = tf.unstack(tf.random.split(seed, 3))
+    _, _, cutout_seed = draws.split(seed, 3)
     return augment.cutout(images, size=augmentation.cutout, seed=cutout_seed)
