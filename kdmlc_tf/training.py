@@ -190,18 +190,21 @@ def evaluation_batches(config, prepared, examples):
     return distribution.shared_out(batches)
 
 
-def _callbacks(run, prepared):
-    """What watches the run, in the order in which the logs are filled and read."""
+def noisy_probe(prepared):
+    """What looks at the corrector after every epoch, on evenly spaced noisy examples."""
     noisy = prepared.splits.noisy
     sample = noisy[np.linspace(0, len(noisy) - 1, min(len(noisy), _PROBED)).astype(int)]
-    epoch_probe = callbacks.EpochProbe(
-        probe.Probe(
-            prepared.source.train_images[sample],
-            prepared.noise.labels[sample],
-            prepared.true_labels(sample),
-            preprocessing=prepared.preprocessing,
-        )
+    return probe.Probe(
+        prepared.source.train_images[sample],
+        prepared.noise.labels[sample],
+        prepared.true_labels(sample),
+        preprocessing=prepared.preprocessing,
     )
+
+
+def _callbacks(run, prepared):
+    """What watches the run, in the order in which the logs are filled and read."""
+    epoch_probe = callbacks.EpochProbe(noisy_probe(prepared))
     return [
         callbacks.EpochTest(evaluation_batches(run.config, prepared, prepared.test())),
         epoch_probe,
