@@ -171,6 +171,13 @@ class Config:
         low=0,
         high=0.99,
     )
+    matrix_hold_epochs: int = _setting(
+        0,
+        "Epochs in which the noise matrix of --bayes_start stays as it starts, while the belief is "
+        "formed: two classes that a young network takes for each other do not stay swapped. Give 1 "
+        "where few labels are wrong; less than --epochs.",
+        low=0,
+    )
     train_on_meta: bool = _setting(
         True,
         "Train on the meta half of the clean batch, too: it judges the look-ahead all the same "
@@ -271,6 +278,11 @@ class Config:
             raise InputError(
                 "--method=finetune learns from all labels and then from the clean ones: --epochs "
                 f"must be at least 2. Received: {self.epochs}."
+            )
+        if 0 < self.epochs <= self.matrix_hold_epochs:
+            raise InputError(
+                f"--matrix_hold_epochs={self.matrix_hold_epochs} leaves the noise matrix none of "
+                f"the {self.epochs} epochs to move in: it must be less than --epochs."
             )
         self.milestone_epochs()
         self.statistics()

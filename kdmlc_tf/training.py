@@ -210,6 +210,7 @@ def _callbacks(run, prepared):
         epoch_probe,
         guard.NaNGuard(),
         guard.CollapseGuard(epoch_probe),
+        guard.SwapGuard(prepared.source.class_names),
         tensorboard.TensorBoardWriter(
             run.folder / "logs",
             epoch_probe=epoch_probe,

@@ -87,6 +87,12 @@ def test_updates_of_the_student_are_for_kdmlc():
         with_presets({}, {"student_updates": 4, "epochs": 3})
 
 
+def test_the_noise_matrix_is_not_held_for_the_whole_run():
+    assert with_presets({}, {"epochs": 3, "matrix_hold_epochs": 2}).matrix_hold_epochs == 2
+    with pytest.raises(InputError, match="none of the 3 epochs to move in: it must be less than"):
+        with_presets({}, {"epochs": 3, "matrix_hold_epochs": 3})
+
+
 def test_the_student_starts_late_where_there_are_epochs_for_it():
     assert [Config(epochs=epochs).updates() for epochs in (1, 2, 3, 120)] == [1, 2, 3, 3]
     assert with_presets({}, {"epochs": 2}).student_updates == 2  # what is stored is what runs

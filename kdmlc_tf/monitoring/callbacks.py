@@ -1,6 +1,6 @@
 """Callbacks that add to an epoch's logs; they come first in `fit`'s list, others read them.
 
-The order that works: EpochTest, EpochProbe, NaNGuard, CollapseGuard, TensorBoardWriter,
+The order that works: EpochTest, EpochProbe, NaNGuard, CollapseGuard, SwapGuard, TensorBoardWriter,
 MetricsCSV, then checkpoints.
 """
 

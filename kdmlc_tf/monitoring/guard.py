@@ -1,8 +1,9 @@
-"""Guards against runs that cannot be saved by waiting: NaN losses and a collapsed corrector."""
+"""Guards against runs that cannot be saved by waiting: NaN losses, a collapse, swapped classes."""
 
 import math
 
 import keras
+import numpy as np
 from absl import logging
 
 
@@ -97,3 +98,49 @@ class CollapseGuard(keras.callbacks.Callback):
     def _is_collapsed(self, result):
         """One class for (nearly) everything, of labels that are not so themselves."""
         return result.largest_class_share >= self._threshold > result.given_largest_class_share
+
+
+class SwapGuard(keras.callbacks.Callback):
+    """Warns when the estimated noise matrix takes two classes for each other, two epochs on end.
+
+    One warning for each pair, in the log. Does nothing for a method without such an estimate.
+
+    Args:
+      class_names: one per class.
+
+    Attributes:
+      swapped: the pairs warned of, a list of (i, j) with i < j.
+    """
+
+    def __init__(self, class_names):
+        super().__init__()
+        self._class_names = class_names
+        self._before = set()
+        self.swapped = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Judges the estimate as it is now."""
+        del logs
+        belief = getattr(self.model, "belief", None)
+        if belief is None:
+            return
+        found = set(swapped_pairs(np.asarray(belief.noise_matrix.matrix())))
+        for i, j in sorted((found & self._before).difference(self.swapped)):
+            self.swapped.append((i, j))
+            logging.warning(
+                "The estimated noise matrix takes %s and %s for each other at epoch %d: of each, "
+                "most labels are thought to name the other. Unless that is so, start again with "
+                "--matrix_hold_epochs=1.",
+                *(self._class_names[i], self._class_names[j], epoch + 1),
+            )
+        self._before = found
+
+
+def swapped_pairs(matrix):
+    """Pairs (i, j), i < j, of which each class has the other's label more often than its own.
+
+    Args:
+      matrix: float [K, K], rows are true classes.
+    """
+    other = matrix > np.diag(matrix)[:, np.newaxis]
+    return [(int(i), int(j)) for i, j in np.argwhere(other & other.T) if i < j]

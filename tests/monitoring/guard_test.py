@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 
 from kdmlc_tf.monitoring.callbacks import EpochProbe
-from kdmlc_tf.monitoring.guard import CollapseGuard, NaNGuard, TrainingStopped
+from kdmlc_tf.monitoring.guard import (
+    CollapseGuard,
+    NaNGuard,
+    SwapGuard,
+    TrainingStopped,
+    swapped_pairs,
+)
 from kdmlc_tf.monitoring.probe import Probe
 
 
@@ -102,3 +108,37 @@ def test_no_corrector_no_verdict(make_method, images, labels):
     probing.on_epoch_end(0, {})
     guard.on_epoch_end(0)
     assert guard.collapsed_epochs == []
+
+
+def test_pairs_that_have_each_others_labels_are_found():
+    matrix = np.array([[0.1, 0.0, 0.9], [0.6, 0.4, 0.0], [0.5, 0.1, 0.4]])
+    assert swapped_pairs(matrix) == [(0, 2)]  # 1 has more of 0's labels, but not the other way
+    assert swapped_pairs(np.eye(3)) == swapped_pairs(np.full((3, 3), 1 / 3)) == []
+
+
+class Estimating:
+    """A model with an estimated noise matrix that is set from outside."""
+
+    def __init__(self, matrix):
+        self.belief = self.noise_matrix = self
+        self.matrix = lambda: tf.constant(matrix)
+
+
+def test_swapped_classes_are_told_once_when_they_last(caplog):
+    guard = SwapGuard(["airplane", "bird", "ship"])
+    swapped = Estimating([[0.1, 0.0, 0.9], [0.0, 1.0, 0.0], [0.8, 0.0, 0.2]])
+    for epoch, model in enumerate([swapped, Estimating(np.eye(3)), swapped, swapped, swapped]):
+        guard.set_model(model)
+        with caplog.at_level(logging.WARNING):
+            guard.on_epoch_end(epoch)
+        assert guard.swapped == ([(0, 2)] if epoch >= 3 else [])
+    (record,) = caplog.records
+    assert "takes airplane and ship for each other at epoch 4" in record.getMessage()
+    assert "--matrix_hold_epochs=1" in record.getMessage()
+
+
+def test_a_method_without_an_estimate_has_no_swapped_classes(caplog):
+    guard = SwapGuard(["a", "b"])
+    guard.set_model(object())
+    guard.on_epoch_end(0)
+    assert guard.swapped == [] and not caplog.records
