@@ -83,8 +83,6 @@ _VARIANTS = ("kdmlc_bayes", "kdmlc_kd", "kdmlc_early")
 MAIN_ROWS = [
     row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS.keys() - set(_VARIANTS)
 ]
-# What README.md's table and figures show.
-SHOWN = [row for row in ROWS if row in MAIN_ROWS or row == "kdmlc_early"]
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -170,13 +168,13 @@ def track(arguments, known):
 def tables_of(result):
     """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
 
-    The overview, README.md's, is the student's accuracy alone, of the main rows and kdmlc_early, in
-    the cells that are compared and in those of Fashion-MNIST.
+    The overview, README.md's, is the student's accuracy alone, of the main rows, in the cells that
+    are compared and in those of Fashion-MNIST.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
-    shown = [row for row in rows_of_students() if row in SHOWN]
+    shown = [row for row in rows_of_students() if row in MAIN_ROWS]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
         "figures": measured.table(cells),
@@ -261,8 +259,12 @@ def chosen(what, names, known):
 
 def folder_of(arguments, cell, row, seed):
     """The folder of one run of the track."""
-    name = "".join(shlex.split(row)).replace("=", "")
-    return pathlib.Path(arguments.runs) / "track" / cell / f"{name}-{seed}"
+    return pathlib.Path(arguments.runs) / "track" / cell / f"{folder_name(row)}-{seed}"
+
+
+def folder_name(row):
+    """What the names of a row's folders begin with."""
+    return "".join(shlex.split(row)).replace("=", "")
 
 
 def finished(arguments, cell):

@@ -185,13 +185,9 @@ def _per_image_class(seeds):
         def get_random_transformation(self, data, training=True, seed=None):
             transformation = super().get_random_transformation(data, training, seed)
             # Keras draws one choice for the whole batch.
-            transformation["layer_idxes"] = tf.random.stateless_uniform(
-                [self.num_ops, tf.shape(data)[0], 1, 1, 1],
-                seeds.next(),
-                0,
-                len(self._AUGMENT_LAYERS),
-                tf.int32,
-            )
+            shape = [self.num_ops, tf.shape(data)[0], 1, 1, 1]
+            layers = draws.below(len(self._AUGMENT_LAYERS), shape, seeds.next())
+            transformation["layer_idxes"] = layers
             return transformation
 
     return PerImageRandAugment

@@ -11,9 +11,9 @@ from kdmlc_tf.data.images import EncodedImages
 from kdmlc_tf.errors import InputError
 
 # One tag per stream of random numbers: the order of the examples, then what is done to them.
-_NOISY_ORDER, _CLEAN_ORDER = 0, 1
+NOISY_ORDER, CLEAN_ORDER = 0, 1
 _NOISY_PIXELS, _CLEAN_PIXELS, _META_PIXELS, _STRONG_PIXELS, _POLICY = 2, 3, 4, 5, 6
-STREAMS = 7  # tags of one sequence of batches; the student's own have further ones
+_STREAMS = 7  # tags of one sequence of batches; the student's own have further ones
 _ENDLESS = np.iinfo(np.int64).max
 # Padding in pixels, mirroring or not; digits and house numbers are not mirror images.
 _SUITABLE = {
@@ -227,7 +227,7 @@ def training_batches(
     if student_updates < 1:
         raise ValueError(f"`student_updates` must be at least 1. Received: {student_updates}.")
     batch = batch_maker(noisy[0], clean[0], labels, meta_size, preprocessing, augmentation)
-    seeds = [seed + (k * STREAMS << 32) for k in range(student_updates)]
+    seeds = [sequence_seed(seed, k) for k in range(student_updates)]
     orders = [
         tf.data.Dataset.zip(
             _noisy_order(len(noisy[1]), batch_size, own, first_step),
@@ -373,10 +373,10 @@ def _noisy_order(count, batch_size, seed, first_step):
     """Dataset of int64 [batch_size]: the whole epochs one after the other, cut into batches."""
     first_epoch, done = divmod(first_step * batch_size, count)
     epochs = tf.data.Dataset.range(first_epoch + 1, _ENDLESS).map(
-        lambda epoch: permutation(count, seed, _NOISY_ORDER, epoch)
+        lambda epoch: permutation(count, seed, NOISY_ORDER, epoch)
     )
     begun = tf.data.Dataset.from_tensors(tf.constant(first_epoch, tf.int64)).map(
-        lambda epoch: permutation(count, seed, _NOISY_ORDER, epoch)[done:]
+        lambda epoch: permutation(count, seed, NOISY_ORDER, epoch)[done:]
     )
     return begun.concatenate(epochs).rebatch(batch_size, drop_remainder=True)
 
@@ -387,7 +387,7 @@ def _clean_order(count, batch_size, seed, first_step):
     first_epoch, done = divmod(first_step, per_epoch)
 
     def epoch_batches(epoch):
-        order = permutation(count, seed, _CLEAN_ORDER, epoch)[: per_epoch * batch_size]
+        order = permutation(count, seed, CLEAN_ORDER, epoch)[: per_epoch * batch_size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [per_epoch, batch_size]))
 
     return tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch_batches).skip(done)
@@ -397,6 +397,11 @@ def permutation(count, seed, stream, epoch):
     """int64 [count]: 0..count - 1 in the random order that belongs to the epoch."""
     keys = draws.whole(tf.int64, [count], _seed_at(seed, stream, epoch))
     return tf.cast(tf.argsort(keys), tf.int64)
+
+
+def sequence_seed(seed, number):
+    """The seed of one sequence of batches: 0 is the run's, others are the student's own."""
+    return seed + (number * _STREAMS << 32)
 
 
 def _seed_at(seed, stream, number):

@@ -10,6 +10,7 @@ import pytest
 
 from kdmlc_tf import cli, training
 from kdmlc_tf.data import prepared
+from kdmlc_tf.errors import InputError
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tools" / "stablehlo"
 
@@ -59,25 +60,25 @@ def test_rows_to_run_first_come_first_and_finished_runs_do_not_come(tmp_path):
 FLAGS = (
     *("--dataset=digits", "--noise=0.4", "--seed=3", "--clean=80", "--validation=120"),
     *("--limit_train=400", "--batch_size=40", "--clean_batch_size=8", "--cutout=3"),
-    *("--epochs=6", "--milestones=4", "--student_updates=2", "--warmup_epochs=2"),
+    *("--epochs=6", "--milestones=4", "--student_updates=2", "--matrix_hold_epochs=1"),
     "--learning_rate=0.01",  # at 0.1 roundings grow until the last epoch differs
 )
+NEEDS_JAX = "jax is not installed: only tools/stablehlo needs it"
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
+# The student starts after three epochs: after the warm-up, or in it.
+@pytest.fixture(scope="module", params=["--warmup_epochs=2", "--warmup_epochs=4"])
+def both(request, tmp_path_factory):
     """Two folders of one run: as train makes it, and by way of StableHLO."""
-    pytest.importorskip("jax", reason="jax is not installed: only tools/stablehlo needs it")
+    pytest.importorskip("jax", reason=NEEDS_JAX)
     folder = tmp_path_factory.mktemp("stablehlo")
-    settings = cli.config_of(list(FLAGS))
+    settings = cli.config_of([*FLAGS, request.param])
     run, _, status = training.train(
         settings, folder / "direct", announce=lambda text: None, verbose=0
     )
     assert status == "finished"
     bundle = tool("export").Bundle(folder / "bundle")
-    data = prepared.prepare(settings)
-    bundle.add_images(data.source)
-    bundle.add("digits", "kdmlc", 3, settings, data)
+    bundle.add("digits", "kdmlc", settings, prepared.prepare(settings))
     bundle.write()
     command = ["execute.py", str(folder / "bundle"), str(folder / "results"), "--keep=kdmlc"]
     with pytest.MonkeyPatch.context() as patch:
@@ -114,3 +115,23 @@ def test_the_run_can_be_restored_and_says_where_it_was_trained(both):
     report = json.loads((both[1] / "report.json").read_text(encoding="utf-8"))
     assert report["status"] == "finished" and "execute.py" in report["command"]
     assert report["versions"]["jax"] and report["machine"]["accelerators"]
+
+
+def test_rows_whose_views_differ_have_programs_of_their_own(tmp_path):
+    pytest.importorskip("jax", reason=NEEDS_JAX)
+    bundle = tool("export").Bundle(tmp_path)
+    for flags in ([], ["--cutout=0"], ["--cutout=0", "--seed=4"]):
+        settings = cli.config_of([*FLAGS, "--method=ce", "--student_updates=1", *flags])
+        bundle.add("digits", "ce", settings, prepared.prepare(settings))
+    one, other, another_seed = (job["program"] for job in bundle.jobs)
+    assert one != other == another_seed
+    settings = cli.config_of([*FLAGS, "--cutout=0", "--crop_size=6"])
+    with pytest.raises(InputError, match="leave out --strong_view and --crop_size"):
+        bundle.add("digits", "kdmlc", settings, prepared.prepare(settings))
+
+
+def test_a_run_whose_loss_is_not_finite_ends_with_an_error():
+    execute = tool("execute")
+    execute.check_finite({"epoch": 1, "student_loss": 2.0}, "cell/ce-0")
+    with pytest.raises(SystemExit, match="error: student_loss of cell/ce-0 in epoch 2: not finite"):
+        execute.check_finite({"epoch": 2, "student_loss": float("nan")}, "cell/ce-0")

@@ -25,20 +25,22 @@ import numpy as np  # noqa: E402
 from kdmlc_tf import report, training  # noqa: E402
 from kdmlc_tf.config import Config  # noqa: E402
 from kdmlc_tf.data import prepared as data_lib  # noqa: E402
+from kdmlc_tf.data import sources  # noqa: E402
 from kdmlc_tf.replacing import replacing_file  # noqa: E402
 from kdmlc_tf.run import Run  # noqa: E402
+from tools import measured  # noqa: E402
 
 _COMMAND = "python tools/stablehlo/execute.py BUNDLE RESULTS"
 
 
 def main():
-    """Makes a folder of each run that has a result and no folder."""
+    """Makes a folder of each run that has a result and no finished folder."""
     arguments = _arguments()
     jobs = json.loads((pathlib.Path(arguments.bundle) / "bundle.json").read_text("utf-8"))["jobs"]
-    for job in sorted(jobs, key=lambda job: (job["data"], job["run"])):
+    for job in jobs:
         path = pathlib.Path(arguments.results) / f"{job['run'].replace('/', '.')}.json"
         folder = pathlib.Path(arguments.runs) / "track" / job["run"]
-        if path.is_file() and not folder.exists():
+        if path.is_file() and not measured.is_finished(folder):
             collect(job, path, folder)
             print(folder, flush=True)
 
@@ -52,11 +54,11 @@ def collect(job, path, folder):
       folder: to be made.
     """
     result, config = json.loads(path.read_text("utf-8")), Config.from_json(job["config"])
-    data = _data(job["data"], config.to_json())
+    data = data_lib.prepare(config, _source(config.dataset, config.data_dir))
     if json.loads(json.dumps(data.describe())) != job["described"]:
         sys.exit(f"error: the data of {job['run']} are not those that the bundle was made of.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    run = FinishedRun.create(folder, config, data)
+    run = FinishedRun.create(folder, config, data, overwrite=True)
     method, rows = run.build_method(), result["rows"]
     if path.with_suffix(".npz").is_file():
         restore(method, path.with_suffix(".npz"))
@@ -76,11 +78,10 @@ class FinishedRun(Run):
         return self.metrics()
 
 
-@functools.lru_cache(maxsize=1)
-def _data(key, config):
-    """The data of runs that share them: `key` says which do, `config` is of the first of them."""
-    del key
-    return data_lib.prepare(Config.from_json(config))
+@functools.cache
+def _source(name, data_dir):
+    """A data set of the track."""
+    return sources.load(name, data_dir=data_dir)
 
 
 def restore(method, path):

@@ -2,10 +2,11 @@
 
     python tools/stablehlo/execute.py BUNDLE RESULTS --processes=8
 
-Each process takes one program after the other, with the runs that it is for. Of each run RESULTS
-gets NAME.json, the metrics of each epoch with the device and the versions, and with --keep=ROWS,
-for these rows, NAME.npz, the last values of its networks and averages. Runs that have results are
-not run again. collect.py makes run folders of them, beside TensorFlow.
+Each process takes runs of one program. Of each run RESULTS gets NAME.json, the metrics of each
+epoch with the device and the versions, and with --keep=ROWS, for these rows, NAME.npz, the last
+values of its networks and averages. Runs that have results are not run again. collect.py makes run
+folders of them, beside TensorFlow. Where the environment does not say otherwise, there is no TF32,
+no process takes the device's memory for itself, and the bundle keeps compiled programs.
 """
 
 import argparse
@@ -31,12 +32,26 @@ def main():
     if arguments.only:
         Worker(arguments).run(arguments.only.split(","))
         return
+    for name, text in environment(arguments.bundle).items():
+        os.environ.setdefault(name, text)
     manifest = json.loads((pathlib.Path(arguments.bundle) / "bundle.json").read_text("utf-8"))
     pathlib.Path(arguments.results).mkdir(parents=True, exist_ok=True)
     jobs = wanted(manifest["jobs"], arguments)
     shares = shared_out(jobs, manifest["programs"], arguments.processes)
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(shares))) as pool:
-        list(pool.map(functools.partial(_process, arguments), shares))
+    with concurrent.futures.ThreadPoolExecutor(arguments.processes) as pool:
+        failed = [name for name in pool.map(functools.partial(_process, arguments), shares) if name]
+    if failed:
+        sys.exit(f"error: some runs failed; see {', '.join(failed)}.")
+
+
+def environment(bundle):
+    """What JAX is told where the user says nothing, dict name -> text."""
+    return {
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(bundle).resolve() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def wanted(jobs, arguments):
@@ -90,13 +105,14 @@ def _cost(program, job):
 
 
 def _process(arguments, jobs):
-    """Runs some jobs in a process of their own: a device has one queue for each."""
+    """Runs some jobs in a process of their own; returns its log's name where that failed."""
     names = ",".join(job["run"] for job in jobs)
     command = [sys.executable, __file__, *sys.argv[1:], f"--only={names}"]
     name = _result(arguments.results, jobs[0]["run"]).with_suffix(".log")
     with open(name, "w", encoding="utf-8") as log:
         status = subprocess.run(command, check=False, stdout=log, stderr=log).returncode
     print(f"{jobs[0]['run']} and {len(jobs) - 1} more: status {status}", flush=True)
+    return str(name) if status else None
 
 
 class Worker:
@@ -155,7 +171,7 @@ class Worker:
 
     def read(self, job):
         """(variables, data) of a job as it starts."""
-        described = self.manifest["data"][job["data"]]
+        described = job["data"]
         data = {name: self.arrays[kept] for name, kept in described.items() if name != "images"}
         train, data["test_images"] = self.images(described["images"])
         for part in ("noisy", "clean", "validation"):
@@ -190,10 +206,14 @@ class Program:
 
     def compile(self, *arguments):
         """Begins to compile the loops, in the background; arguments as of the last stage."""
-        *first, orders = arguments
+        variables, data, seeds, *numbers, orders = arguments
         pool = concurrent.futures.ThreadPoolExecutor(1)
         self.compiled = [
-            pool.submit(self.compile_loop, stage, (*first, orders[:groups]))
+            pool.submit(
+                self.compile_loop,
+                stage,
+                (variables, data, seeds[:groups], *numbers, orders[:groups]),
+            )
             for stage, groups in enumerate(self.described["groups"])
         ]
 
@@ -207,17 +227,17 @@ class Program:
             return loop.lower(*arguments).compile()
 
     def loop(self, step):
-        """A function (variables, data, seed, first, count, orders) -> variables, `count` steps on.
+        """A function (variables, data, seeds, first, count, orders) -> variables `count` steps on.
 
         Args:
           step: one exported step.
         """
         import jax
 
-        def several(variables, data, seed, first, count, orders):
+        def several(variables, data, seeds, first, count, orders):
             def body(number, variables):
                 here = [[part[number - first] for part in order] for order in orders]
-                return step(variables, data, seed, number, here)
+                return step(variables, data, seeds, number, here)
 
             return jax.lax.fori_loop(first, first + count, body, variables)
 
@@ -261,9 +281,8 @@ class Trainer:
             sizes = [
                 [np.zeros((job["steps_per_epoch"], n), np.int64) for n in job["batch"]]
             ] * groups
-            program.compile(self.variables, self.data, *self.numbers(0, 0), sizes)
-        seeds = [job["seed"] + (own * program.described["streams"] << 32) for own in range(groups)]
-        self.orders = [self.order(seed, steps) for seed in seeds]
+            program.compile(self.variables, self.data, *self.numbers(0, 0, groups), sizes)
+        self.orders = [self.order(seed, steps) for seed in job["seeds"]]
 
     def in_batches(self, part):
         """[n, ...] as [n / b, b, ...] on the device."""
@@ -327,6 +346,7 @@ class Trainer:
             row.update(self.metrics(prefix))
         row["seconds"] = round(time.perf_counter() - began, 3)
         print(f"{self.job['run']} {row}", flush=True)
+        check_finite(row, self.job["run"])
         return row
 
     def advance(self, step, until):
@@ -335,16 +355,19 @@ class Trainer:
         while step < until:
             stage = sum(start <= step for start in starts) - 1
             count = int(min(until, starts[stage + 1])) - step
-            groups = self.orders[: self.program.described["groups"][stage]]
+            groups = self.program.described["groups"][stage]
             size = self.job["steps_per_epoch"]
-            orders = [[_filled(part[step : step + count], size) for part in own] for own in groups]
-            arguments = (self.variables, self.data, *self.numbers(step, count), orders)
+            orders = [
+                [_filled(part[step : step + count], size) for part in own]
+                for own in self.orders[:groups]
+            ]
+            arguments = (self.variables, self.data, *self.numbers(step, count, groups), orders)
             self.variables = self.program.compiled[stage].result()(*arguments)
             step += count
 
-    def numbers(self, step, count):
-        """Seed, first step and number of steps, as the loops take them."""
-        return np.int64(self.job["seed"]), np.int64(step), np.int64(count)
+    def numbers(self, step, count, groups):
+        """Seeds of a batch's groups, first step and number of steps, as the loops take them."""
+        return np.int64(self.job["seeds"][:groups]), np.int64(step), np.int64(count)
 
     def reset(self):
         """Sets all metrics to zero."""
@@ -360,6 +383,13 @@ class Trainer:
             if counted:
                 found[prefix + name] = float(self.variables[total]) / counted
         return found
+
+
+def check_finite(row, run):
+    """Ends the process where a metric of an epoch is infinite or NaN."""
+    wrong = [name for name, number in row.items() if not np.isfinite(number)]
+    if wrong:
+        sys.exit(f"error: {', '.join(wrong)} of {run} in epoch {row['epoch']}: not finite.")
 
 
 def _filled(part, size):

@@ -1,6 +1,6 @@
 """Exports runs of the track as StableHLO: a bundle that execute.py trains where no TensorFlow is.
 
-    python tools/stablehlo/export.py BUNDLE --data_dir=DIR --cells=uniform80 --rows=kdmlc --seeds=3
+    python tools/stablehlo/export.py BUNDLE --data_dir=DIR --cells=uniform80 --rows=kdmlc
 
 A bundle holds what a run is before its first step, and each step as the method itself writes it:
 `train_step`, with the batch's augmentation, traced by TensorFlow and lowered by XLA, a pure
@@ -9,7 +9,9 @@ beside TensorFlow; the machine that trains needs jax alone.
 """
 
 import argparse
+import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -27,43 +29,38 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from jax.experimental import jax2tf  # noqa: E402
 
-jax.config.update("jax_enable_x64", True)
-
-from kdmlc_tf import cli, distribution  # noqa: E402
+from kdmlc_tf import distribution  # noqa: E402
 from kdmlc_tf.data import pipeline, prepared  # noqa: E402
 from kdmlc_tf.data.sources import without_warnings  # noqa: E402
-from kdmlc_tf.experiment import Builder, total_epochs  # noqa: E402
+from kdmlc_tf.errors import InputError  # noqa: E402
+from kdmlc_tf.experiment import Builder, student_start, total_epochs  # noqa: E402
 from tools import reproduce  # noqa: E402
 
+jax.config.update("jax_enable_x64", True)
+
 _EVALUATED = 500  # examples at a time, at most
-ORDERS = {"noisy": 0, "clean": 1}  # the streams of pipeline's orders
-_MANIFEST = ("jobs", "programs", "images", "data", "states")
+_MANIFEST = ("jobs", "programs", "images", "states")
 
 
 def main():
     """Writes the bundle."""
     arguments = _arguments()
     os.chdir(ROOT)  # where train runs, as of reproduce.py
-    bundle = Bundle(arguments.bundle)
-    sources = {}
-    for cell in arguments.cells.split(","):
+    bundle, sources = Bundle(arguments.bundle), {}
+    cells = reproduce.chosen("cell", arguments.cells, reproduce.cell_files())
+    for cell, row in itertools.product(cells, reproduce.chosen_rows(arguments)):
+        config = dataclasses.replace(reproduce.config_of(cell, row), data_dir=arguments.data_dir)
+        if config.dataset not in sources:
+            sources[config.dataset] = prepared.load_source(config)
         for seed in map(int, arguments.seeds.split(",")):
-            data = None
-            for row in reproduce.written_alike(arguments.rows):
-                config = config_of(cell, row, seed, arguments.data_dir)
-                if config.dataset not in sources:
-                    sources[config.dataset] = prepared.load_source(config)
-                    bundle.add_images(sources[config.dataset])
-                data = data or prepared.prepare(config, sources[config.dataset])
-                bundle.add(cell, row, seed, config, data)
-        bundle.write()
-        print(f"{cell}: {len(bundle.jobs)} runs so far", flush=True)
-
-
-def config_of(cell, row, seed, data_dir):
-    """The Config of a run, as reproduce.py has it."""
-    flags = [f"--flagfile={reproduce.COMMON}", *reproduce.cell_flags(cell, row)]
-    return cli.config_of([*flags, f"--seed={seed}", f"--data_dir={data_dir}"])
+            own = dataclasses.replace(config, seed=seed)
+            try:
+                data = prepared.prepare(own, sources[config.dataset])
+                bundle.add(cell, row, own, data)
+            except InputError as error:
+                sys.exit(f"error: {error}")
+    bundle.write()
+    print(f"{len(bundle.jobs)} runs are in {arguments.bundle}.")
 
 
 class Bundle:
@@ -75,36 +72,50 @@ class Bundle:
 
     def __init__(self, folder):
         self.folder = folder
-        self.jobs, self.programs, self.images, self.data, self.states = [], {}, {}, {}, {}
+        self.jobs, self.programs, self.images, self.states = [], {}, {}, {}
         self._arrays = {}
         (folder / "programs").mkdir(parents=True, exist_ok=True)
 
-    def add(self, cell, row, seed, config, data):
-        """Adds one run."""
-        name, shape = "".join(row.split()).replace("=", ""), data.input_shape
-        program = f"{name}-{'x'.join(map(str, shape))}"
-        steps_per_epoch = len(data.splits.noisy) // config.batch_size
-        build = dict(
-            input_shape=shape,
-            num_classes=data.source.num_classes,
-            steps_per_epoch=steps_per_epoch,
+    def add(self, cell, row, config, data):
+        """Adds one run.
+
+        Args:
+          cell: its cell.
+          row: its row, with the row's own flags.
+          config: its Config.
+          data: its `prepared.Prepared`.
+
+        Raises:
+          InputError: a batch's views cannot be drawn by what is exported.
+        """
+        _check_drawn(data)
+        name, steps_per_epoch = (
+            reproduce.folder_name(row),
+            len(data.splits.noisy) // config.batch_size,
         )
-        state = f"{program}-{seed}"
-        if program not in self.programs or state not in self.states:
-            method = Builder(config, **build).build()
+        sizes = [len(part) for part in (data.splits.noisy, data.splits.clean)]
+        same = repr((data.augmentation, data.source.input_shape, sizes)).encode()
+        program = f"{name}-{hashlib.sha256(same).hexdigest()[:8]}"
+        state = f"{program}-{config.seed}"
+        if state not in self.states:
+            method = Builder(
+                config,
+                input_shape=data.input_shape,
+                num_classes=data.source.num_classes,
+                steps_per_epoch=steps_per_epoch,
+            ).build()
             if program not in self.programs:
-                self._add_program(program, method, config, data)
+                self.programs[program] = self._program(program, method, config, data)
             self.states[state] = [self._kept(value(v)) for v in variables_of(method)]
-        key = f"{cell}-{seed}"
-        if key not in self.data:
-            self.data[key] = self._described(data)
+        if data.source.name not in self.images:
+            self.images[data.source.name] = self._add_images(data.source)
         self.jobs.append(
             {
-                "run": f"{cell}/{name}-{seed}",
-                "seed": seed,
+                "run": f"{cell}/{name}-{config.seed}",
+                "seeds": [pipeline.sequence_seed(config.seed, k) for k in range(config.updates())],
                 "program": program,
                 "state": state,
-                "data": key,
+                "data": self._described(data),
                 "epochs": total_epochs(config),
                 "steps_per_epoch": steps_per_epoch,
                 "batch": [config.batch_size, config.clean_batch()],
@@ -113,12 +124,12 @@ class Bundle:
             }
         )
 
-    def add_images(self, source):
+    def _add_images(self, source):
         """Writes the images of a data set: those for training, then those of the test set."""
         images = np.concatenate([source.train_images, source.test_images])
         np.save(self.folder / f"images-{source.name}.npy", images)
         digest = hashlib.sha256(images.tobytes()).hexdigest()
-        self.images[source.name] = {"digest": digest, "train": len(source.train_images)}
+        return {"digest": digest, "train": len(source.train_images)}
 
     def write(self):
         """Writes the manifest and the arrays."""
@@ -148,55 +159,59 @@ class Bundle:
         kept = {name: self._kept(array) for name, array in arrays.items()}
         return {"images": data.source.name, **kept}
 
-    def _add_program(self, name, method, config, data):
+    def _program(self, name, method, config, data):
         """Exports a method's stages, its evaluation and the orders of its examples."""
-        variables, example = variables_of(method), example_of(data, config)
         starts, stages = zip(*method.stages(), strict=True)
-        groups = [1] * (len(stages) - 1) + [config.updates()]  # of a batch, for each stage
-        files = []
-        for number, (stage, own) in enumerate(zip(stages, groups, strict=True)):
-            step = step_function(method, stage, config, data)
-            arguments = (example["data"], np.int64(0), np.int64(0), example["orders"][:own])
-            files.append(self._export(name, f"stage-{number}", step, method, arguments))
+        steps_per_epoch = len(data.splits.noisy) // config.batch_size
+        late = student_start(config, steps_per_epoch)
+        groups = [config.updates() if start >= late else 1 for start in starts]  # of a batch
+        files = [
+            self._export_stage(f"{name}-stage-{number}", method, stage, config, data, own)
+            for number, (stage, own) in enumerate(zip(stages, groups, strict=True))
+        ]
         size = evaluated(len(data.splits.validation), len(data.source.test_labels))
-        images = np.zeros((size, *data.source.input_shape), data.source.train_images.dtype)
-        batch = (images, np.zeros(size, np.int32))
-        statistics = (example["data"]["scale"], example["data"]["shift"])
-        evaluate = evaluation_function(method)
-        counts = {"noisy": len(data.splits.noisy), "clean": len(data.splits.clean)}
-        positions = {id(variable): place for place, variable in enumerate(variables)}
-        networks = [v for net in method.networks.values() for v in net.variables]
-        buffers = [v for held in method.buffers.values() for v in held]
-        self.programs[name] = {
+        return {
             "stages": files,
             "sizes": [(self.folder / "programs" / file).stat().st_size for file in files],
-            "evaluate": self._export(name, "evaluate", evaluate, method, (*statistics, *batch)),
-            "orders": {part: self._export_order(part, count) for part, count in counts.items()},
+            "evaluate": self._export_evaluation(f"{name}-evaluate", method, data, size),
+            "orders": {
+                "noisy": self._export_order(len(data.splits.noisy), pipeline.NOISY_ORDER),
+                "clean": self._export_order(len(data.splits.clean), pipeline.CLEAN_ORDER),
+            },
             "evaluated": size,
             "starts": starts,
             "groups": groups,
-            "streams": pipeline.STREAMS,
-            "trackers": {
-                tracker: [positions[id(v)] for v in metric.variables]
-                for tracker, metric in method.trackers.items()
-            },
-            "kept": [positions[id(v)] for v in [*networks, *buffers]],
+            **places(method),
         }
 
-    def _export(self, program, what, function, method, arguments):
+    def _export_stage(self, name, method, stage, config, data, groups):
+        """Writes one stage's step, whose batches have so many groups; returns the file's name."""
+        example = example_of(data, config)
+        seeds, orders = np.zeros(groups, np.int64), example["orders"][:groups]
+        step = step_function(method, stage, config, data)
+        return self._export(name, step, method, (example["data"], seeds, np.int64(0), orders))
+
+    def _export_evaluation(self, name, method, data, size):
+        """Writes the evaluation of a batch of a size; returns the file's name."""
+        images = np.zeros((size, *data.source.input_shape), data.source.train_images.dtype)
+        statistics = [np.zeros(data.input_shape[-1:], np.float32)] * 2
+        arguments = (*statistics, images, np.zeros(size, np.int32))
+        return self._export(name, evaluation_function(method), method, arguments)
+
+    def _export(self, name, function, method, arguments):
         """Writes a function of (variables, *arguments); returns the file's name."""
         first = [value(v) for v in variables_of(method)]
-        return self._exported(f"{program}-{what}", function, (first, *arguments))
+        return self._exported(name, pure(function, method), (first, *arguments))
 
-    def _export_order(self, part, count):
+    def _export_order(self, count, stream):
         """Writes the function (seed, epoch) -> a permutation of a set; returns the file's name."""
-
-        def order(seed, epoch):
-            return pipeline.permutation(count, seed, ORDERS[part], epoch)
-
-        name = f"{part}-{count}"
+        name = f"order-{stream}-{count}"
         if (self.folder / "programs" / name).is_file():
             return name
+
+        def order(seed, epoch):
+            return pipeline.permutation(count, seed, stream, epoch)
+
         return self._exported(name, order, (np.int64(0), np.int64(0)))
 
     def _exported(self, name, function, arguments):
@@ -212,6 +227,29 @@ class Bundle:
             exported = export(*shapes)
         (self.folder / "programs" / name).write_bytes(exported.serialize())
         return name
+
+
+def _check_drawn(data):
+    """Raises InputError where a view is not drawn as XLA draws it, or not made here."""
+    if data.augmentation.strong_view != "none" or data.preprocessing.crop:
+        raise InputError(
+            "What is exported makes no strong view and no crop of larger images: leave out "
+            "--strong_view and --crop_size."
+        )
+
+
+def places(method):
+    """Where in the list of all variables the metrics are, and what is kept of a finished run."""
+    place = {id(variable): number for number, variable in enumerate(variables_of(method))}
+    networks = [v for network in method.networks.values() for v in network.variables]
+    buffers = [v for held in method.buffers.values() for v in held]
+    return {
+        "trackers": {
+            name: [place[id(v)] for v in metric.variables]
+            for name, metric in method.trackers.items()
+        },
+        "kept": [place[id(v)] for v in [*networks, *buffers]],
+    }
 
 
 def variables_of(method):
@@ -242,9 +280,12 @@ def example_of(data, config):
 
 
 def step_function(method, stage, config, data):
-    """A pure function (variables, data, seed, step number, orders) -> variables after the step."""
+    """A function (data, seeds, step number, orders) that takes the step.
 
-    def step(held, seed, number, orders):
+    Seeds and orders are of each group of the batch: the step's own, then the student's.
+    """
+
+    def step(held, seeds, number, orders):
         make = pipeline.batch_maker(
             held["noisy_images"],
             held["clean_images"],
@@ -254,21 +295,21 @@ def step_function(method, stage, config, data):
             data.augmentation,
         )
         parts = [
-            make(number, *order, seed + (own * pipeline.STREAMS << 32))
-            for own, order in enumerate(orders)
+            make(number, *order, seed)
+            for order, seed in zip(orders, tf.unstack(seeds), strict=True)
         ]
         stage((*parts[0], *parts[1:]))
 
-    return pure(step, method)
+    return step
 
 
 def evaluation_function(method):
-    """A pure function (variables, scale, shift, images, labels) -> variables with the metrics."""
+    """A function (scale, shift, images, labels) that adds a batch to the metrics."""
 
     def evaluate(scale, shift, images, labels):
         method.test_step((normalised(images, scale, shift), labels))
 
-    return pure(evaluate, method)
+    return evaluate
 
 
 def normalised(images, scale, shift):
@@ -303,7 +344,7 @@ def _arguments():
     )
     parser.add_argument("--data_dir", help="folder with prepared TensorFlow Datasets")
     parser.add_argument("--cells", default=",".join(reproduce.CELLS), help="as of reproduce.py")
-    parser.add_argument("--rows", default=",".join(reproduce.MAIN_ROWS), help="likewise")
+    parser.add_argument("--rows", help="likewise")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     return parser.parse_args()
 
