@@ -75,16 +75,29 @@ def of_run(folder):
 def summary(runs):
     """A row of a result: of each figure mean and deviation over seeds, settings, the runs.
 
+    It has no minutes where no run's can be compared (`_minutes`).
+
     Args:
       runs: dict seed -> what `of_run` returns, all with the same "config".
     """
     runs = {str(seed): dict(runs[seed]) for seed in sorted(runs, key=int)}
     config = [run.pop("config") for run in runs.values()][0]
-    figures = [
-        name for name in ("minutes", *_ACCURACIES) if all(name in run for run in runs.values())
-    ]
+    figures = [name for name in _ACCURACIES if all(name in run for run in runs.values())]
     spreads = {name: _spread([run[name] for run in runs.values()]) for name in figures}
-    return {**spreads, "config": config, "runs": runs}
+    minutes = _minutes(runs.values())
+    timed = {"minutes": _spread(minutes)} if minutes else {}
+    return {**timed, **spreads, "config": config, "runs": runs}
+
+
+def _minutes(runs):
+    """The minutes that have a mean; of several kinds of machine those without an accelerator.
+
+    Runs of tools/stablehlo shared their device.
+    """
+    alone = [run for run in runs if "jax" not in run.get("versions", {})]
+    kinds = [run["machine"].get("accelerators", []) for run in alone]
+    alike = all(kind == kinds[0] for kind in kinds)
+    return [run["minutes"] for run, kind in zip(alone, kinds, strict=True) if alike or not kind]
 
 
 def runs_of(part, row):
@@ -163,7 +176,8 @@ def table(cells):
     for cell, part in cells.items():
         for method, row in part["methods"].items():
             figures = [_percent(row.get(name)) for name in _COLUMNS.values()]
-            minutes, seeds = f"{row['minutes']['mean']:.1f}", str(len(row["runs"]))
+            minutes = f"{row['minutes']['mean']:.1f}" if "minutes" in row else "–"
+            seeds = str(len(row["runs"]))
             lines.append(line([cell, method, *figures, minutes, seeds]))
     return "\n".join(lines)
 

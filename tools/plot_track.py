@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf.config import as_stored  # noqa: E402
-from tools.reproduce import CELLS, CUTOUT, SHOWN  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, MAIN_ROWS  # noqa: E402
 
 OVER_NOISE_RATE = ("kdmlc", "kdmlc_early", "mlc", "ce", "clean_only")
 CLASSES = (
@@ -80,13 +80,13 @@ def curves(cells):
       Figure; None where no cell has a row to draw.
     """
     drawn = {
-        cell: {row: part["methods"][row] for row in SHOWN if row in part["methods"]}
+        cell: {row: part["methods"][row] for row in MAIN_ROWS if row in part["methods"]}
         for cell, part in ((cell, cells[cell]) for cell in CELLS if cell in cells)
     }
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
         return None
-    rows = [row for row in SHOWN if any(row in methods for methods in drawn.values())]
+    rows = [row for row in MAIN_ROWS if any(row in methods for methods in drawn.values())]
     height = -(-len(drawn) // 2)  # of two columns
     size = (8.2, 2.6 * height + 0.25 * -(-len(rows) // _KEYS))
     figure = Figure(figsize=size, layout="constrained")

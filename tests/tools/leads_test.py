@@ -10,6 +10,7 @@ def row(test, validation, teacher=None):
         if accuracy is not None:
             runs[seed] = {
                 "minutes": 1,
+                "machine": {"accelerators": []},
                 "config": {},
                 "last_test_student_accuracy": accuracy,
                 "last_val_student_accuracy": validation[seed],

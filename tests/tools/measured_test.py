@@ -32,7 +32,12 @@ def row(student, teacher=None):
     """A row with a run for each seed's accuracy of the student, and of the teacher."""
     runs = {}
     for seed, accuracy in enumerate(student):
-        runs[seed] = {"minutes": 1, "config": {}, "last_test_student_accuracy": accuracy}
+        runs[seed] = {
+            "minutes": 1,
+            "machine": {"accelerators": []},
+            "config": {},
+            "last_test_student_accuracy": accuracy,
+        }
         if teacher:
             runs[seed]["last_test_teacher_accuracy"] = teacher[seed]
     return measured.summary(runs)
@@ -59,9 +64,10 @@ def test_the_overview_has_every_methods_student_and_kdmlcs_teacher():
 
 
 def test_figures_that_not_every_run_has_are_left_out():
+    here = {"machine": {"accelerators": []}, "config": {"a": 1}}
     runs = {
-        4: {"minutes": 3, "config": {"a": 1}, "last_val_student_accuracy": 0.1},
-        0: {"minutes": 1, "config": {"a": 1}},
+        4: {"minutes": 3, **here, "last_val_student_accuracy": 0.1},
+        0: {"minutes": 1, **here},
     }
     summary = measured.summary(runs)
     assert summary["minutes"]["mean"] == 2 and "last_val_student_accuracy" not in summary
@@ -70,3 +76,16 @@ def test_figures_that_not_every_run_has_are_left_out():
         str(seed): run for seed, run in runs.items()
     }
     assert measured.runs_of({}, "ce") == measured.runs_of(None, "ce") == {}
+
+
+def test_minutes_of_unlike_machines_and_of_a_shared_device_are_not_averaged():
+    def run(minutes, *accelerators, **versions):
+        machine = {"accelerators": list(accelerators)}
+        return {"minutes": minutes, "machine": machine, "config": {}, "versions": versions}
+
+    runs = {0: run(30), 1: run(2, "GPU"), 2: run(32)}
+    assert measured.summary(runs)["minutes"]["mean"] == 31
+    assert measured.summary({1: runs[1], 2: run(4, "GPU")})["minutes"]["mean"] == 3
+    shared = measured.summary({0: run(3, "GPU", jax="0.11")})
+    assert "minutes" not in shared
+    assert "| – | 1 |" in measured.table({"cell": {"methods": {"ce": shared}}})
