@@ -46,10 +46,12 @@ def main():
     """Writes the bundle."""
     arguments = _arguments()
     os.chdir(ROOT)  # where train runs, as of reproduce.py
-    bundle, sources = Bundle(arguments.bundle), {}
     cells = reproduce.chosen("cell", arguments.cells, reproduce.cell_files())
-    for cell, row in itertools.product(cells, reproduce.chosen_rows(arguments)):
-        config = dataclasses.replace(reproduce.config_of(cell, row), data_dir=arguments.data_dir)
+    pairs = list(itertools.product(cells, reproduce.chosen_rows(arguments)))
+    configs = [reproduce.config_of(cell, row) for cell, row in pairs]  # a mistake is told first
+    bundle, sources = Bundle(arguments.bundle), {}
+    for (cell, row), config in zip(pairs, configs, strict=True):
+        config = dataclasses.replace(config, data_dir=arguments.data_dir)
         if config.dataset not in sources:
             sources[config.dataset] = prepared.load_source(config)
         for seed in map(int, arguments.seeds.split(",")):
