@@ -141,7 +141,7 @@ def training_batches(config, prepared, first_step=0):
         seed=config.seed,
         first_step=first_step,
         student_updates=config.updates(),
-        student_start=student_start(config, _steps_per_epoch(config, prepared)),
+        student_start=student_start(config, steps_per_epoch(config, prepared)),
     )
     return distribution.shared_out(batches)
 
@@ -166,14 +166,14 @@ def _open(folder, config, prepared, *, resume, overwrite):
         config,
         input_shape=prepared.input_shape,
         num_classes=prepared.source.num_classes,
-        steps_per_epoch=_steps_per_epoch(config, prepared),
+        steps_per_epoch=steps_per_epoch(config, prepared),
     ).build()
     if folder == pathlib.Path.cwd():
         raise InputError(f"--run must be a folder of its own, not the current one: {folder}.")
     return run_lib.Run.create(folder, config, prepared, overwrite=overwrite), method, 0
 
 
-def _steps_per_epoch(config, prepared):
+def steps_per_epoch(config, prepared):
     """Steps of one pass over the noisy set."""
     return len(prepared.splits.noisy) // config.batch_size
 

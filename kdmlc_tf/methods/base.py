@@ -183,9 +183,14 @@ class Method(keras.Model):
             "what is to be served, with kdmlc_tf.export_classifier."
         )
 
-    def state(self):
-        """Every variable that training changes: of the networks, the optimizers, the buffers."""
-        parts = [*self.networks.values(), *self.optimizers_by_name.values()]
+    def state(self, *, optimizers=True):
+        """Every variable that training changes: of the networks, the optimizers, the buffers.
+
+        Args:
+          optimizers: whether theirs are in it; a finished run needs them no more.
+        """
+        parts = [*self.networks.values()]
+        parts += self.optimizers_by_name.values() if optimizers else []
         buffers = [variable for held in self.buffers.values() for variable in held]
         return [variable for part in parts for variable in part.variables] + buffers
 

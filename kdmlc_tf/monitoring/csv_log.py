@@ -54,16 +54,21 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def _write(self):
         """Replaces the file by the rows at hand."""
-        names = {name for row in self._rows for name in row}
-        columns = ["epoch", *sorted(names - {"epoch", "seconds"}), "seconds"]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing_file(self._path) as partial,
-            open(partial, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        write(self._path, self._rows)
+
+
+def write(path, rows):
+    """Replaces a metrics file as a whole by rows, dicts name -> value; columns as of MetricsCSV."""
+    names = {name for row in rows for name in row}
+    columns = ["epoch", *sorted(names - {"epoch", "seconds"}), "seconds"]
+    with (
+        replacing_file(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _read(path):

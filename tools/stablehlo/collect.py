@@ -9,7 +9,6 @@ and the versions there beside those that the step was exported with.
 """
 
 import argparse
-import csv
 import functools
 import json
 import os
@@ -26,7 +25,7 @@ from kdmlc_tf import report, training  # noqa: E402
 from kdmlc_tf.config import Config  # noqa: E402
 from kdmlc_tf.data import prepared as data_lib  # noqa: E402
 from kdmlc_tf.data import sources  # noqa: E402
-from kdmlc_tf.replacing import replacing_file  # noqa: E402
+from kdmlc_tf.monitoring import csv_log  # noqa: E402
 from kdmlc_tf.run import Run  # noqa: E402
 from tools import measured  # noqa: E402
 
@@ -65,7 +64,7 @@ def collect(job, path, folder):
         run.checkpoints.save(method, len(rows))
         if method.has_corrector:
             rows[-1].update(training.noisy_probe(data).run(method).logs())
-    write_metrics(run.folder / "metrics.csv", rows)
+    csv_log.write(run.folder / "metrics.csv", rows)
     made = report.make_report(run, method, status="finished", started=result["started"])
     run.write_report({**made, **where_trained(made, result)})
 
@@ -88,24 +87,8 @@ def restore(method, path):
     """Sets a method's networks and buffers to the values in a file of execute.py's."""
     with np.load(path) as kept:
         values = [kept[name] for name in kept.files]
-    networks = [variable for net in method.networks.values() for variable in net.variables]
-    buffers = [variable for held in method.buffers.values() for variable in held]
-    for variable, value in zip([*networks, *buffers], values, strict=True):
+    for variable, value in zip(method.state(optimizers=False), values, strict=True):
         variable.assign(value)
-
-
-def write_metrics(path, rows):
-    """Writes metrics.csv, a row for each epoch, as monitoring.csv_log does."""
-    names = {name for row in rows for name in row} - {"epoch", "seconds"}
-    with (
-        replacing_file(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(
-            file, ["epoch", *sorted(names), "seconds"], restval="", lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def where_trained(made, result):

@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from jax.experimental import jax2tf  # noqa: E402
 
-from kdmlc_tf import distribution  # noqa: E402
+from kdmlc_tf import distribution, training  # noqa: E402
 from kdmlc_tf.data import pipeline, prepared  # noqa: E402
 from kdmlc_tf.data.sources import without_warnings  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
@@ -52,15 +52,14 @@ def main():
     bundle, sources = Bundle(arguments.bundle), {}
     for (cell, row), config in zip(pairs, configs, strict=True):
         config = dataclasses.replace(config, data_dir=arguments.data_dir)
-        if config.dataset not in sources:
-            sources[config.dataset] = prepared.load_source(config)
-        for seed in map(int, arguments.seeds.split(",")):
-            own = dataclasses.replace(config, seed=seed)
-            try:
-                data = prepared.prepare(own, sources[config.dataset])
-                bundle.add(cell, row, own, data)
-            except InputError as error:
-                sys.exit(f"error: {error}")
+        try:
+            if config.dataset not in sources:
+                sources[config.dataset] = prepared.load_source(config)
+            for seed in map(int, arguments.seeds.split(",")):
+                own = dataclasses.replace(config, seed=seed)
+                bundle.add(cell, row, own, prepared.prepare(own, sources[config.dataset]))
+        except InputError as error:
+            sys.exit(f"error: {error}")
     bundle.write()
     print(f"{len(bundle.jobs)} runs are in {arguments.bundle}.")
 
@@ -91,10 +90,8 @@ class Bundle:
           InputError: a batch's views cannot be drawn by what is exported.
         """
         _check_drawn(data)
-        name, steps_per_epoch = (
-            reproduce.folder_name(row),
-            len(data.splits.noisy) // config.batch_size,
-        )
+        name = reproduce.folder_name(row)
+        steps_per_epoch = training.steps_per_epoch(config, data)
         sizes = [len(part) for part in (data.splits.noisy, data.splits.clean)]
         same = repr((data.augmentation, data.source.input_shape, sizes)).encode()
         program = f"{name}-{hashlib.sha256(same).hexdigest()[:8]}"
@@ -164,8 +161,7 @@ class Bundle:
     def _program(self, name, method, config, data):
         """Exports a method's stages, its evaluation and the orders of its examples."""
         starts, stages = zip(*method.stages(), strict=True)
-        steps_per_epoch = len(data.splits.noisy) // config.batch_size
-        late = student_start(config, steps_per_epoch)
+        late = student_start(config, training.steps_per_epoch(config, data))
         groups = [config.updates() if start >= late else 1 for start in starts]  # of a batch
         files = [
             self._export_stage(f"{name}-stage-{number}", method, stage, config, data, own)
@@ -243,14 +239,12 @@ def _check_drawn(data):
 def places(method):
     """Where in the list of all variables the metrics are, and what is kept of a finished run."""
     place = {id(variable): number for number, variable in enumerate(variables_of(method))}
-    networks = [v for network in method.networks.values() for v in network.variables]
-    buffers = [v for held in method.buffers.values() for v in held]
     return {
         "trackers": {
             name: [place[id(v)] for v in metric.variables]
             for name, metric in method.trackers.items()
         },
-        "kept": [place[id(v)] for v in [*networks, *buffers]],
+        "kept": [place[id(v)] for v in method.state(optimizers=False)],
     }
 
 
