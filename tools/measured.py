@@ -7,6 +7,7 @@ import statistics
 from kdmlc_tf.config import differences
 from kdmlc_tf.replacing import replacing_file
 
+TEACHER_OF = "teacher_of.json"  # in a folder: where the teacher that its run begins with is from
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
     "last_test_student_accuracy": ("last", "test_student_accuracy"),
     "last_test_teacher_accuracy": ("last", "test_teacher_accuracy"),
@@ -48,13 +49,15 @@ def of_run(folder):
       Dict with "started", "machine", "versions", "minutes", "parameters" of each network,
       "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names),
       "curve": the student's test accuracy in each epoch that it learned in, without those before
-      it started, and "config": the settings but for the seed and the data's place.
+      it started, "config": the settings but for the seed and the data's place, and, where it
+      begins with the teacher of another run (shared_teacher.py), "teacher_of": that run's
+      "started", "machine" and "versions".
     """
     report = read(folder / "report.json")
     config = read(folder / "config.json")
     with open(folder / "metrics.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["student_loss"]]
-    results = report["results"]
+    results, teacher = report["results"], read(folder / TEACHER_OF)
     return {
         "started": report["started"],
         "machine": report["machine"],
@@ -69,6 +72,7 @@ def of_run(folder):
         },
         "curve": [float(row["test_student_accuracy"]) for row in rows],
         "config": {name: value for name, value in config.items() if name not in _OF_A_RUN},
+        **({"teacher_of": teacher} if teacher else {}),
     }
 
 
@@ -92,9 +96,12 @@ def summary(runs):
 def _minutes(runs):
     """The minutes that have a mean; of several kinds of machine those without an accelerator.
 
-    Runs of tools/stablehlo shared their device.
+    Runs of tools/stablehlo shared their device; of those that begin with another's teacher part was
+    its student's.
     """
-    alone = [run for run in runs if "jax" not in run.get("versions", {})]
+    alone = [
+        run for run in runs if "jax" not in run.get("versions", {}) and "teacher_of" not in run
+    ]
     kinds = [run["machine"].get("accelerators", []) for run in alone]
     alike = all(kind == kinds[0] for kind in kinds)
     return [run["minutes"] for run, kind in zip(alone, kinds, strict=True) if alike or not kind]

@@ -144,8 +144,23 @@ def run_track(arguments, known):
             for row in rows:
                 if arguments.missing and str(seed) in measured.runs_of(known.get(cell), row):
                     continue
-                folder = folder_of(arguments, cell, row, seed)
-                run(arguments, COMMON, cell_flags(cell, row), seed, folder)
+                folder, flags = folder_of(arguments, cell, row, seed), cell_flags(cell, row)
+                share_teacher(arguments, flags, row, seed, folder)
+                run(arguments, COMMON, flags, seed, folder)
+
+
+def share_teacher(arguments, flags, row, seed, folder):
+    """Begins a run of offline_kd with the teacher of kdmlc's run of the seed, where it is there.
+
+    Otherwise it trains its own; why is said where there is such a run, and it does not suit.
+    """
+    kdmlc = folder.with_name(folder.name.replace("offline_kd", "kdmlc"))
+    begun = (folder / "config.json").is_file()
+    if not row.startswith("offline_kd") or begun or not measured.is_finished(kdmlc):
+        return
+    tool = ROOT / "tools" / "shared_teacher.py"
+    flags = flags_of_train(arguments, COMMON, flags, seed)
+    subprocess.run([sys.executable, tool, kdmlc, folder, *flags], check=False, cwd=ROOT)
 
 
 def track(arguments, known):
@@ -359,11 +374,17 @@ def _arguments():
     return arguments
 
 
+def flags_of_train(arguments, flagfile, flags, seed):
+    """The flags that say what a run is, wherever its folder lies."""
+    data = [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    return [f"--flagfile={flagfile}", *flags, f"--seed={seed}", *data]
+
+
 def run(arguments, flagfile, flags, seed, folder):
     """One run; train itself resumes, or refuses a run of other settings."""
-    command = [sys.executable, "-m", "kdmlc_tf.train", f"--flagfile={flagfile}"]
-    command += [*flags, f"--seed={seed}", f"--run={folder}", "--noexport"]
-    command += [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    command = [sys.executable, "-m", "kdmlc_tf.train"]
+    command += flags_of_train(arguments, flagfile, flags, seed)
+    command += [f"--run={folder}", "--noexport"]
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
     status = subprocess.run(command, check=False, cwd=ROOT).returncode

@@ -78,7 +78,7 @@ def test_figures_that_not_every_run_has_are_left_out():
     assert measured.runs_of({}, "ce") == measured.runs_of(None, "ce") == {}
 
 
-def test_minutes_of_unlike_machines_and_of_a_shared_device_are_not_averaged():
+def test_minutes_of_unlike_machines_and_of_what_was_shared_are_not_averaged():
     def run(minutes, *accelerators, **versions):
         machine = {"accelerators": list(accelerators)}
         return {"minutes": minutes, "machine": machine, "config": {}, "versions": versions}
@@ -89,3 +89,5 @@ def test_minutes_of_unlike_machines_and_of_a_shared_device_are_not_averaged():
     shared = measured.summary({0: run(3, "GPU", jax="0.11")})
     assert "minutes" not in shared
     assert "| – | 1 |" in measured.table({"cell": {"methods": {"ce": shared}}})
+    with_another = {**run(50), "teacher_of": {"started": "2026-11-27"}}
+    assert measured.summary({0: run(44), 1: with_another})["minutes"]["mean"] == 44

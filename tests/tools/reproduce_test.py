@@ -287,6 +287,34 @@ def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
     assert refused.value.code == 2
 
 
+def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
+    monkeypatch, tmp_path, trained
+):
+    runs, shared = tmp_path / "runs" / "track" / "flip40", []
+    train = tool.subprocess.run
+
+    def share_or_train(command, **kwargs):
+        if command[1] == "-m":
+            return train(command, **kwargs)
+        assert command[1] == tool.ROOT / "tools" / "shared_teacher.py"
+        shared.append(command[2:])
+
+    monkeypatch.setattr(tool.subprocess, "run", share_or_train)
+    write(runs / "kdmlc-0", "kdmlc", 0)
+    write(runs / "kdmlc-1", "kdmlc", 1, status="stopped")
+    write(runs / "offline_kd_cutout-0", "offline_kd", 0)
+    write(runs / "kdmlc_cutout-0", "kdmlc", 0)
+    part = ("track", "--cells=flip40", "--rows=ce,offline_kd,offline_kd_cutout", "--data_dir=d")
+    reproduce(monkeypatch, tmp_path, *part, "--seeds=2")
+    [(kdmlc, folder, *flags)] = shared
+    assert (kdmlc, folder) == (runs / "kdmlc-0", runs / "offline_kd-0")
+    config = config_of(*flags)
+    assert config == dataclasses.replace(
+        tool.config_of("flip40", "offline_kd"), data_dir=config.data_dir
+    )
+    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 6
+
+
 def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
     monkeypatch, tmp_path, trained
 ):
