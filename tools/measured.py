@@ -87,9 +87,9 @@ def summary(runs):
     runs = {str(seed): dict(runs[seed]) for seed in sorted(runs, key=int)}
     config = [run.pop("config") for run in runs.values()][0]
     figures = [name for name in _ACCURACIES if all(name in run for run in runs.values())]
-    spreads = {name: _spread([run[name] for run in runs.values()]) for name in figures}
+    spreads = {name: spread_of([run[name] for run in runs.values()]) for name in figures}
     minutes = _minutes(runs.values())
-    timed = {"minutes": _spread(minutes)} if minutes else {}
+    timed = {"minutes": spread_of(minutes)} if minutes else {}
     return {**timed, **spreads, "config": config, "runs": runs}
 
 
@@ -182,7 +182,7 @@ def table(cells):
     lines = head(["cell", "method", *_COLUMNS, "minutes", "seeds"])
     for cell, part in cells.items():
         for method, row in part["methods"].items():
-            figures = [_percent(row.get(name)) for name in _COLUMNS.values()]
+            figures = [percent(row.get(name)) for name in _COLUMNS.values()]
             minutes = f"{row['minutes']['mean']:.1f}" if "minutes" in row else "–"
             seeds = str(len(row["runs"]))
             lines.append(line([cell, method, *figures, minutes, seeds]))
@@ -234,7 +234,7 @@ def _of_cell(part, row, name):
 
 
 def _with_seeds(spread):
-    return f"{_percent(spread)} ({spread['seeds']})" if spread else _percent(None)
+    return f"{percent(spread)} ({spread['seeds']})" if spread else percent(None)
 
 
 def head(names):
@@ -247,12 +247,14 @@ def line(texts):
     return f"| {' | '.join(texts)} |"
 
 
-def _spread(values):
+def spread_of(values):
+    """Mean and standard deviation of numbers, JSON-ready; the deviation of one is None."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "std": deviation}
 
 
-def _percent(spread):
+def percent(spread):
+    """Of shares "mean ± deviation" in percent, as of `spread_of`; a dash where it is None."""
     if spread is None:
         return "–"
     deviation = "" if spread["std"] is None else f" ± {100 * spread['std']:.1f}"
