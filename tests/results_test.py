@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tools import measured, reproduce
+from tools import measure_labels, measured, reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -42,4 +42,12 @@ def test_the_tracks_tables_stand_in_the_documents(result, table, document):
     text = (ROOT / document).read_text(encoding="utf-8")
     assert f"\n\n{reproduce.tables_of(result)[table]}\n\n" in text, (
         f"{document}: put in what `python tools/reproduce.py track --tabulate` prints"
+    )
+
+
+def test_the_shares_of_right_labels_stand_in_the_document():
+    cells = measured.read(ROOT / "results" / "track_labels.json")["cells"]
+    text = (ROOT / "docs" / "TRACK.md").read_text(encoding="utf-8")
+    assert f"\n\n{measure_labels.table(cells)}\n\n" in text, (
+        "docs/TRACK.md: put in what `python tools/measure_labels.py` prints"
     )
