@@ -34,6 +34,10 @@ DATA = {
     "multi_worker_test": ["worker.py"],
     "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
     "tools/leads_test": ["//tools:leads.py", "//tools:measured.py"],
+    "tools/measure_labels_test": [
+        *("//:flags", "//tools:leads.py", "//tools:measure_labels.py"),
+        *("//tools:measured.py", "//tools:reproduce.py"),
+    ],
     "tools/measured_test": ["//tools:measured.py"],
     "tools/noise_matrices_test": ["//tools:noise_matrices.py"],
     "tools/plot_track_test": [
@@ -45,6 +49,7 @@ DATA = {
         *("//tools:noise_matrices.py", "//tools:reproduce.py"),
     ],
     "tools/serve_client_test": ["//tools:serve_client.py"],
+    "tools/shared_teacher_test": ["//tools:measured.py", "//tools:shared_teacher.py"],
     "tools/tensorboard_screenshot_test": ["//tools:tensorboard_screenshot.py"],
 }
 

@@ -5,7 +5,7 @@
 Of every finished run of the row kdmlc, after its last epoch and on all its noisy images: the share
 of right labels among those given, those that the teacher (its average) and the student predict
 without looking at the given label, and those that the corrector makes. True labels only judge. What
-results/track_labels.json has of other runs stays.
+results/track_labels.json has stays, but for a run that has been run again.
 """
 
 import argparse
@@ -24,9 +24,11 @@ import numpy as np  # noqa: E402
 
 from kdmlc_tf.audit import predictions  # noqa: E402
 from kdmlc_tf.data import prepared as data_lib  # noqa: E402
+from kdmlc_tf.errors import InputError  # noqa: E402
 from kdmlc_tf.run import Run  # noqa: E402
-from tools import measured  # noqa: E402
+from tools import measured, reproduce  # noqa: E402
 
+COMMAND = "python tools/measure_labels.py --data_dir=DIR"
 _COLUMNS = {
     "given": "given",
     "teacher predicts": "teacher",
@@ -36,21 +38,40 @@ _COLUMNS = {
 
 
 def main():
-    """Measures the runs that are there, then writes and prints the result."""
+    """Measures the runs that are there and not yet in the result, then prints it."""
     arguments = _arguments()
     path = pathlib.Path(arguments.results) / "track_labels.json"
     cells = (measured.read(path) or {"cells": {}})["cells"]
-    for report in sorted(pathlib.Path(arguments.runs, "track").glob("*/kdmlc-[0-9]*/report.json")):
-        if measured.is_finished(report.parent):
-            cell, seed = report.parent.parent.name, report.parent.name.rpartition("-")[2]
-            cells.setdefault(cell, {})[seed] = of_run(report.parent, arguments.data_dir)
-            print(cell, seed, cells[cell][seed], flush=True)
+    for folder in _folders(arguments):
+        cell, (_, _, seed) = folder.parent.name, folder.name.rpartition("-")
+        started = measured.read(folder / "report.json")["started"]
+        if started <= cells.get(cell, {}).get(seed, {}).get("started", ""):
+            continue
+        try:
+            cells.setdefault(cell, {})[seed] = of_run(folder, arguments.data_dir)
+        except InputError as error:
+            print(f"{folder} is left out: {error}")
+            continue
+        measured.write(path, {"command": COMMAND, "cells": _ordered(cells)})
+        print(cell, seed, cells[cell][seed], flush=True)
+    cells = _ordered(cells)
     if not cells:
         sys.exit(f"error: no run of kdmlc in {arguments.runs}/track is finished.")
-    command = "python tools/measure_labels.py --data_dir=DIR"
-    cells = {cell: dict(sorted(runs.items())) for cell, runs in sorted(cells.items())}
-    measured.write(path, {"command": command, "cells": cells})
     print(table(cells))
+
+
+def _folders(arguments):
+    """The folders of the track's finished runs of kdmlc, by cell and seed."""
+    for cell in reproduce.cell_files():
+        for folder in sorted(pathlib.Path(arguments.runs, "track", cell).glob("kdmlc-[0-9]*")):
+            if measured.is_finished(folder) and reproduce.is_of_track(folder, cell, "kdmlc"):
+                yield folder
+
+
+def _ordered(cells):
+    """The cells that have runs, by name, each with its runs by seed."""
+    runs = {cell: sorted(runs.items(), key=lambda run: int(run[0])) for cell, runs in cells.items()}
+    return {cell: dict(runs[cell]) for cell in sorted(runs) if runs[cell]}
 
 
 def of_run(folder, data_dir=None):
@@ -59,6 +80,9 @@ def of_run(folder, data_dir=None):
     Args:
       folder: of a run with a corrector, whose data set has true labels.
       data_dir: where its data are; default: where they were.
+
+    Raises:
+      InputError: its data are not there or are others, or it has no checkpoint.
 
     Returns:
       Dict with "given", "teacher", "student" and "corrected", shares in [0, 1]; "examples", their

@@ -7,7 +7,9 @@ import statistics
 from kdmlc_tf.config import differences
 from kdmlc_tf.replacing import replacing_file
 
-TEACHER_OF = "teacher_of.json"  # in a folder: where the teacher that its run begins with is from
+TEACHER_FROM = (
+    "teacher_from.json"  # in a folder: where the teacher that its run begins with is from
+)
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
     "last_test_student_accuracy": ("last", "test_student_accuracy"),
     "last_test_teacher_accuracy": ("last", "test_teacher_accuracy"),
@@ -50,14 +52,14 @@ def of_run(folder):
       "realised_noise_rate", accuracies as shares ("last_" and "selected_" before their names),
       "curve": the student's test accuracy in each epoch that it learned in, without those before
       it started, "config": the settings but for the seed and the data's place, and, where it
-      begins with the teacher of another run (shared_teacher.py), "teacher_of": that run's
+      begins with the teacher of another run (shared_teacher.py), "teacher_from": that run's
       "started", "machine" and "versions".
     """
     report = read(folder / "report.json")
     config = read(folder / "config.json")
     with open(folder / "metrics.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["student_loss"]]
-    results, teacher = report["results"], read(folder / TEACHER_OF)
+    results, teacher = report["results"], read(folder / TEACHER_FROM)
     return {
         "started": report["started"],
         "machine": report["machine"],
@@ -72,7 +74,7 @@ def of_run(folder):
         },
         "curve": [float(row["test_student_accuracy"]) for row in rows],
         "config": {name: value for name, value in config.items() if name not in _OF_A_RUN},
-        **({"teacher_of": teacher} if teacher else {}),
+        **({"teacher_from": teacher} if teacher else {}),
     }
 
 
@@ -100,7 +102,7 @@ def _minutes(runs):
     its student's.
     """
     alone = [
-        run for run in runs if "jax" not in run.get("versions", {}) and "teacher_of" not in run
+        run for run in runs if "jax" not in run.get("versions", {}) and "teacher_from" not in run
     ]
     kinds = [run["machine"].get("accelerators", []) for run in alone]
     alike = all(kind == kinds[0] for kind in kinds)

@@ -7,8 +7,9 @@
     python tools/reproduce.py track --data_dir=DIR --rows="kdmlc,kdmlc --cutout=8" --missing
     python tools/reproduce.py track --data_dir=DIR --cells=uniform0 --rows=kdmlc,mlc,ce
 
-Finished runs are not run again, interrupted ones are resumed. The tables printed are those that
-README.md and docs/ quote: mean ± standard deviation over seeds, last epoch and selected epoch.
+Finished runs are not run again, interrupted ones are resumed; offline_kd begins, in the track, with
+the teacher that kdmlc's run of the seed has trained (shared_teacher.py). The tables printed are
+those that README.md and docs/ quote: mean ± standard deviation over seeds, last and selected epoch.
 
 The track compares every row (a method with its flags, ROWS) in every cell (a kind of noise, a file
 in flags/track/). All share flags/track/common.flags: data, label budget, networks. Cells other than
@@ -134,9 +135,9 @@ def cells_in(path):
 
 
 def run_track(arguments, known):
-    """Runs the track, cell by cell and row by row; seeds come first."""
+    """Runs the track, cell by cell and row by row; seeds come first, offline_kd last."""
     cells = chosen("cell", arguments.cells, cell_files())
-    rows = chosen_rows(arguments)
+    rows = sorted(chosen_rows(arguments), key=lambda row: row.startswith("offline_kd"))
     for cell, row in itertools.product(cells, rows):
         config_of(cell, row)  # what is wrong is said before hours of runs
     for seed in range(0 if arguments.tabulate else arguments.seeds):
@@ -144,23 +145,26 @@ def run_track(arguments, known):
             for row in rows:
                 if arguments.missing and str(seed) in measured.runs_of(known.get(cell), row):
                     continue
-                folder, flags = folder_of(arguments, cell, row, seed), cell_flags(cell, row)
-                share_teacher(arguments, flags, row, seed, folder)
-                run(arguments, COMMON, flags, seed, folder)
+                share_teacher(arguments, cell, row, seed)
+                folder = folder_of(arguments, cell, row, seed)
+                run(arguments, COMMON, cell_flags(cell, row), seed, folder)
 
 
-def share_teacher(arguments, flags, row, seed, folder):
+def share_teacher(arguments, cell, row, seed):
     """Begins a run of offline_kd with the teacher of kdmlc's run of the seed, where it is there.
 
-    Otherwise it trains its own; why is said where there is such a run, and it does not suit.
+    Where that teacher learned by other settings shared_teacher.py says so, and the run trains its
+    own.
     """
-    kdmlc = folder.with_name(folder.name.replace("offline_kd", "kdmlc"))
-    begun = (folder / "config.json").is_file()
-    if not row.startswith("offline_kd") or begun or not measured.is_finished(kdmlc):
+    name = row.partition(" ")[0]
+    folder = folder_of(arguments, cell, row, seed)
+    if not name.startswith("offline_kd") or (folder / "config.json").is_file():
         return
-    tool = ROOT / "tools" / "shared_teacher.py"
-    flags = flags_of_train(arguments, COMMON, flags, seed)
-    subprocess.run([sys.executable, tool, kdmlc, folder, *flags], check=False, cwd=ROOT)
+    source = folder_of(arguments, cell, name.replace("offline_kd", "kdmlc"), seed)
+    if measured.is_finished(source):
+        tool = ROOT / "tools" / "shared_teacher.py"
+        flags = flags_of_train(arguments, COMMON, cell_flags(cell, row), seed)
+        subprocess.run([sys.executable, tool, source, folder, *flags], check=False, cwd=ROOT)
 
 
 def track(arguments, known):

@@ -1,5 +1,6 @@
 """How many labels a run gets right: of all noisy images, by whom, and what its table says."""
 
+import shutil
 import sys
 
 import numpy as np
@@ -33,6 +34,12 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def of_track(monkeypatch):
+    """The run passes for one of the track, whose settings it does not have."""
+    monkeypatch.setattr(measure_labels.reproduce, "is_of_track", lambda *of: True)
+
+
 def measure(monkeypatch, *arguments):
     """Runs the tool."""
     monkeypatch.setattr(sys, "argv", ["measure_labels.py", *map(str, arguments)])
@@ -63,21 +70,45 @@ def test_all_noisy_images_are_judged_by_their_true_labels(runs):
     assert len({found[name] for name in ("given", "teacher", "student", "corrected")}) == 4
 
 
-def test_what_the_result_has_of_other_runs_stays(runs, tmp_path, monkeypatch, capsys):
+def test_what_the_result_has_of_other_runs_stays(runs, tmp_path, monkeypatch, capsys, of_track):
     one = dict.fromkeys(("given", "teacher", "student", "corrected"), 0.5)
-    before = {"flip40": {"1": one}, "uniform60": {"0": one, "2": one}}
+    before = {"flip40": {"1": one}, "uniform60": {"10": one, "2": {**one, "started": "2025"}}}
     measured.write(tmp_path / "track_labels.json", {"command": "", "cells": before})
     measure(monkeypatch, f"--runs={runs}", f"--results={tmp_path}")
     result = measured.read(tmp_path / "track_labels.json")
     assert result["command"] == "python tools/measure_labels.py --data_dir=DIR"
     assert result["cells"]["flip40"] == {"1": one}
-    assert list(result["cells"]["uniform60"]) == ["0", "2"]
+    assert list(result["cells"]["uniform60"]) == ["2", "10"]
     assert result["cells"]["uniform60"]["2"] == measure_labels.of_run(
         runs / "track" / "uniform60" / "kdmlc-2"
     )
     printed = capsys.readouterr().out
     assert printed.endswith(measure_labels.table(result["cells"]) + "\n")
     assert "| flip40 | 50.0 | 50.0 | 50.0 | 50.0 | 1 |" in printed
+
+
+def test_a_run_is_measured_once(runs, tmp_path, monkeypatch, of_track):
+    places = (f"--runs={runs}", f"--results={tmp_path}")
+    measure(monkeypatch, *places)
+    before = (tmp_path / "track_labels.json").read_bytes()
+    monkeypatch.setattr(measure_labels, "of_run", None)
+    measure(monkeypatch, *places)
+    assert (tmp_path / "track_labels.json").read_bytes() == before
+
+
+def test_runs_of_other_settings_and_without_a_checkpoint_are_left_out_by_name(
+    runs, tmp_path, monkeypatch, capsys
+):
+    places = (f"--runs={tmp_path}", f"--results={tmp_path}")
+    copy = shutil.copytree(runs / "track", tmp_path / "track") / "uniform60" / "kdmlc-2"
+    with pytest.raises(SystemExit, match="no run of kdmlc"):
+        measure(monkeypatch, *places)
+    assert f"{copy} is left out: it was run with dataset=digits" in capsys.readouterr().out
+    monkeypatch.setattr(measure_labels.reproduce, "is_of_track", lambda *of: True)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(SystemExit, match="no run of kdmlc"):
+        measure(monkeypatch, *places)
+    assert f"{copy} is left out: {copy} has no checkpoint yet" in capsys.readouterr().out
 
 
 def test_a_row_has_means_and_deviations_over_seeds():

@@ -89,5 +89,5 @@ def test_minutes_of_unlike_machines_and_of_what_was_shared_are_not_averaged():
     shared = measured.summary({0: run(3, "GPU", jax="0.11")})
     assert "minutes" not in shared
     assert "| – | 1 |" in measured.table({"cell": {"methods": {"ce": shared}}})
-    with_another = {**run(50), "teacher_of": {"started": "2026-11-27"}}
+    with_another = {**run(50), "teacher_from": {"started": "2026-11-27"}}
     assert measured.summary({0: run(44), 1: with_another})["minutes"]["mean"] == 44

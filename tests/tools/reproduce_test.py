@@ -121,6 +121,8 @@ def trained(monkeypatch):
     commands = []
 
     def train(command, **kwargs):
+        if command[1] != "-m":  # shared_teacher.py: as if it did not suit
+            return
         flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
         commands.append({**flags, "resume": "resume" in flags})
         trains_own = ("--run=", "--resume", "--noexport")
@@ -294,25 +296,25 @@ def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
     train = tool.subprocess.run
 
     def share_or_train(command, **kwargs):
-        if command[1] == "-m":
-            return train(command, **kwargs)
-        assert command[1] == tool.ROOT / "tools" / "shared_teacher.py"
-        shared.append(command[2:])
+        if command[1] == tool.ROOT / "tools" / "shared_teacher.py":
+            shared.append(command[2:])
+        return train(command, **kwargs)
 
     monkeypatch.setattr(tool.subprocess, "run", share_or_train)
     write(runs / "kdmlc-0", "kdmlc", 0)
     write(runs / "kdmlc-1", "kdmlc", 1, status="stopped")
     write(runs / "offline_kd_cutout-0", "offline_kd", 0)
-    write(runs / "kdmlc_cutout-0", "kdmlc", 0)
-    part = ("track", "--cells=flip40", "--rows=ce,offline_kd,offline_kd_cutout", "--data_dir=d")
-    reproduce(monkeypatch, tmp_path, *part, "--seeds=2")
-    [(kdmlc, folder, *flags)] = shared
-    assert (kdmlc, folder) == (runs / "kdmlc-0", runs / "offline_kd-0")
-    config = config_of(*flags)
+    rows = "--rows=offline_kd,offline_kd --distillation_weight=0,offline_kd_cutout,kdmlc_cutout"
+    reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", rows, "--seeds=2", "--data_dir=d")
+    assert [(source.name, folder.name) for source, folder, *_ in shared] == [
+        *(("kdmlc-0", "offline_kd-0"), ("kdmlc-0", "offline_kd--distillation_weight0-0")),
+        ("kdmlc_cutout-1", "offline_kd_cutout-1"),  # run before it, in this call
+    ]
+    config = config_of(*shared[0][2:])
     assert config == dataclasses.replace(
         tool.config_of("flip40", "offline_kd"), data_dir=config.data_dir
     )
-    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 6
+    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 8
 
 
 def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
@@ -361,9 +363,9 @@ def test_a_rows_flagfile_and_the_users_folders_are_found_from_anywhere(
 def test_variants_and_other_splits_run_only_when_named(monkeypatch, tmp_path, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--seeds=1")
     rows = [pathlib.Path(command["run"]).name.removesuffix("-0") for command in trained]
-    plain = ["ce", "clean_only", "finetune", "glc", "mlc", "mlc_teacher", "offline_kd"]
-    plain += ["kdmlc_paper", "kdmlc"]
-    assert rows == [*plain, *(f"{row}_cutout" for row in plain)]
+    plain = ["ce", "clean_only", "finetune", "glc", "mlc", "mlc_teacher", "kdmlc_paper", "kdmlc"]
+    last = ["offline_kd", "offline_kd_cutout"]
+    assert rows == [*plain, *(f"{row}_cutout" for row in plain), *last]
 
 
 def test_a_setting_that_earlier_runs_did_not_have_is_no_difference(monkeypatch, tmp_path, trained):

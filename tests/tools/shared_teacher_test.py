@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from kdmlc_tf import training
+from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.run import Run
@@ -68,9 +69,9 @@ def test_the_result_says_whose_teacher_it_was(kdmlc, tmp_path):
     config = config_of("offline_kd")
     shared_teacher.begin(kdmlc, config, tmp_path / "shared")
     found = measured.of_run(trained(tmp_path / "shared", config, resume=True))
-    origin, report = found["teacher_of"], measured.read(kdmlc / "report.json")
+    origin, report = found["teacher_from"], measured.read(kdmlc / "report.json")
     assert origin == {name: report[name] for name in ("started", "machine", "versions")}
-    assert "teacher_of" not in measured.of_run(kdmlc)
+    assert "teacher_from" not in measured.of_run(kdmlc)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_student_that_learned_from_the_first_step_is_refused(tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
-@pytest.mark.parametrize("gone", ["report.json", "checkpoints/epoch-0004"])
+@pytest.mark.parametrize("gone", ["report.json", "metrics.csv", "checkpoints/epoch-0004"])
 def test_an_unfinished_run_is_refused(copy, tmp_path, gone):
     (copy / gone).rename(tmp_path / "gone")
     with pytest.raises(InputError, match="is not finished, or its last checkpoint is gone"):
@@ -123,3 +124,24 @@ def test_the_command_line_wants_both_folders_and_tells_an_error(kdmlc, tmp_path)
         shared_teacher.main([str(kdmlc), "--seed=1"])
     with pytest.raises(SystemExit, match="error: The teacher of .* is another"):
         shared_teacher.main([str(kdmlc), str(tmp_path / "new"), "--method=offline_kd"])
+    with pytest.raises(SystemExit, match="error: Unknown command line flag 'sed'"):
+        shared_teacher.main([str(kdmlc), str(tmp_path / "new"), "--sed=1"])
+
+
+def test_a_folder_that_holds_something_stays_as_it_is(kdmlc, tmp_path):
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(InputError, match="holds other files and no run"):
+        shared_teacher.begin(kdmlc, config_of("offline_kd"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(kdmlc, tmp_path, monkeypatch):
+    def full(*of):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    settings = {**SETTINGS, "corrector_learning_rate": Config.corrector_learning_rate}
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    with pytest.raises(SystemExit, match="error: .* No space left on device"):
+        shared_teacher.main([str(kdmlc), str(tmp_path / "new"), "--method=offline_kd", *flags])
+    assert not list(tmp_path.iterdir())
