@@ -9,6 +9,7 @@ in it, and half of it need not be. Elsewhere the teacher is that run's, as teach
 folder says. reproduce.py calls this where kdmlc's run is there.
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -19,7 +20,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from kdmlc_tf import cli  # noqa: E402
-from kdmlc_tf.config import differences  # noqa: E402
 from kdmlc_tf.data import prepared as data_lib  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
 from kdmlc_tf.experiment import student_start, total_epochs  # noqa: E402
@@ -28,7 +28,8 @@ from kdmlc_tf.replacing import replacing  # noqa: E402
 from kdmlc_tf.run import Run  # noqa: E402
 from tools import measured  # noqa: E402
 
-_OF_THE_STUDENT = ("method", "temperature", "distillation_weight", "distil_clean")
+_OF_LOSS = ("temperature", "distillation_weight", "distil_clean")
+_OF_THE_STUDENT = ("method", "student_updates", *_OF_LOSS)
 
 
 def begin(source, config, folder):
@@ -70,15 +71,15 @@ def begin(source, config, folder):
 
 def _check(run, config):
     """Raises InputError unless the run's teacher is that of `config`, and finished."""
-    other = [
-        f"{name}={value}, not {wanted}"
-        for name, value, wanted in differences(vars(run.config), vars(config))
-        if name not in _OF_THE_STUDENT
-    ]
     if (run.config.method, config.method) != ("kdmlc", "offline_kd"):
-        other.append(f"methods {run.config.method} and {config.method}, not kdmlc and offline_kd")
-    if other:
-        raise InputError(f"The teacher of {run.folder} is another: {'; '.join(other)}.")
+        raise InputError(
+            f"{run.folder} is a run of {run.config.method}, to begin one of {config.method}: give "
+            "a run of kdmlc, and the flags of one of offline_kd."
+        )
+    of_the_student = {name: getattr(run.config, name) for name in _OF_THE_STUDENT}
+    different = run.differences(dataclasses.replace(config, **of_the_student))
+    if different:
+        raise InputError(f"The teacher of {run.folder} is another ({different}).")
     rows, epochs = run.metrics(), run.checkpoints.epochs()
     if not rows or not run.is_reported() or epochs[-1:] != [total_epochs(run.config)]:
         raise InputError(f"{run.folder} is not finished, or its last checkpoint is gone.")

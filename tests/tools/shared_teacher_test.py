@@ -77,14 +77,14 @@ def test_the_result_says_whose_teacher_it_was(kdmlc, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"seed": 4}, "seed=3, not 4"),
-        ({"noise": 0.7}, "noise=0.6, not 0.7"),
-        ({"method": "ce"}, "methods kdmlc and ce, not kdmlc and offline_kd"),
+        ({"seed": 4}, r"The teacher of .*kdmlc is another \(seed: 3 there, 4 now\)"),
+        ({"noise": 0.7}, r"The teacher of .*kdmlc is another \(noise: 0.6 there, 0.7 now\)"),
+        ({"method": "ce"}, "kdmlc is a run of kdmlc, to begin one of ce: give a run of kdmlc"),
     ],
 )
 def test_another_teacher_is_refused(kdmlc, tmp_path, changes, said):
     config = dataclasses.replace(config_of("offline_kd"), **changes)
-    with pytest.raises(InputError, match=f"The teacher of .*kdmlc is another: .*{said}"):
+    with pytest.raises(InputError, match=said):
         shared_teacher.begin(kdmlc, config, tmp_path / "shared")
     assert not (tmp_path / "shared").exists()
 
