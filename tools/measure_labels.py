@@ -42,8 +42,7 @@ def main():
     arguments = _arguments()
     path = pathlib.Path(arguments.results) / "track_labels.json"
     cells = (measured.read(path) or {"cells": {}})["cells"]
-    for folder in _folders(arguments):
-        cell, (_, _, seed) = folder.parent.name, folder.name.rpartition("-")
+    for cell, seed, folder in _runs(arguments):
         started = measured.read(folder / "report.json")["started"]
         if started <= cells.get(cell, {}).get(seed, {}).get("started", ""):
             continue
@@ -52,26 +51,27 @@ def main():
         except InputError as error:
             print(f"{folder} is left out: {error}")
             continue
-        measured.write(path, {"command": COMMAND, "cells": _ordered(cells)})
+        cells = _ordered(cells)
+        measured.write(path, {"command": COMMAND, "cells": cells})
         print(cell, seed, cells[cell][seed], flush=True)
-    cells = _ordered(cells)
     if not cells:
         sys.exit(f"error: no run of kdmlc in {arguments.runs}/track is finished.")
     print(table(cells))
 
 
-def _folders(arguments):
-    """The folders of the track's finished runs of kdmlc, by cell and seed."""
+def _runs(arguments):
+    """The track's finished runs of kdmlc: (cell, seed as text, folder)."""
     for cell in reproduce.cell_files():
-        for folder in sorted(pathlib.Path(arguments.runs, "track", cell).glob("kdmlc-[0-9]*")):
-            if measured.is_finished(folder) and reproduce.is_of_track(folder, cell, "kdmlc"):
-                yield folder
+        for seed, folder in reproduce.finished_of(arguments, cell, "kdmlc").items():
+            yield cell, str(seed), folder
 
 
 def _ordered(cells):
-    """The cells that have runs, by name, each with its runs by seed."""
-    runs = {cell: sorted(runs.items(), key=lambda run: int(run[0])) for cell, runs in cells.items()}
-    return {cell: dict(runs[cell]) for cell in sorted(runs) if runs[cell]}
+    """The cells by name, each with its runs by seed."""
+    return {
+        cell: dict(sorted(cells[cell].items(), key=lambda run: int(run[0])))
+        for cell in sorted(cells)
+    }
 
 
 def of_run(folder, data_dir=None):
@@ -129,6 +129,7 @@ def table(cells):
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", help="folder with prepared TensorFlow Datasets")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
     parser.add_argument("--runs", default="runs", help="folder of the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
     return parser.parse_args()

@@ -288,13 +288,19 @@ def folder_name(row):
 
 def finished(arguments, cell):
     """The folders of a cell's finished runs, dict row -> dict seed -> folder, by rising seed."""
-    found = {}
-    for row in dict.fromkeys([*ROWS, *chosen_rows(arguments)]):
-        for seed in range(arguments.seeds):
-            folder = folder_of(arguments, cell, row, seed)
-            if measured.is_finished(folder) and is_of_track(folder, cell, row):
-                found.setdefault(row, {})[seed] = folder
-    return found
+    rows = dict.fromkeys([*ROWS, *chosen_rows(arguments)])
+    found = {row: finished_of(arguments, cell, row) for row in rows}
+    return {row: folders for row, folders in found.items() if folders}
+
+
+def finished_of(arguments, cell, row):
+    """The folders of a row's finished runs in a cell, dict seed -> folder, by rising seed."""
+    folders = {seed: folder_of(arguments, cell, row, seed) for seed in range(arguments.seeds)}
+    return {
+        seed: folder
+        for seed, folder in folders.items()
+        if measured.is_finished(folder) and is_of_track(folder, cell, row)
+    }
 
 
 def is_of_track(folder, cell, row):

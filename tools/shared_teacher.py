@@ -53,11 +53,10 @@ def begin(source, config, folder):
     _check(run, config)
     data = data_lib.prepare(config)
     run.check_data(data)
-    trained, _ = run.restored_method("last")
     with replacing(folder.resolve(), lambda: False) as partial:
         begun = Run.create(partial, config, data)
         method = begun.build_method(initial=True)
-        copy_all_but_student(trained, method)
+        restore_all_but_student(method, run.checkpoints, config.epochs)
         # A run of tools/stablehlo keeps no optimizers.
         steps = student_start(config, begun.steps_per_epoch())
         method.optimizers_by_name["teacher"].iterations.assign(steps)
@@ -90,24 +89,21 @@ def _check(run, config):
         )
 
 
-def copy_all_but_student(trained, method):
-    """Sets all that a method has to what a trained one has, but the student and its optimizer.
+def restore_all_but_student(method, checkpoints, epoch):
+    """Sets all that a method has to a checkpoint's, but the student and its optimizer.
 
-    Both have the same networks, optimizers and buffers.
+    Args:
+      method: offline_kd's.
+      checkpoints: kdmlc's, of the same networks, optimizers and buffers.
+      epoch: of the checkpoint.
+
+    Raises:
+      InputError: the checkpoint cannot be read.
     """
-    pairs = [
-        (trained.networks, method.networks),
-        (trained.optimizers_by_name, method.optimizers_by_name),
-    ]
-    for held, own in pairs:
-        for name in held.keys() - {"student"}:
-            _assign(own[name].variables, held[name].variables)
-    for name, values in trained.buffers.items():
-        _assign(method.buffers[name], values)
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
+    parts = (method.networks["student"], method.optimizers_by_name["student"])
+    untrained = [(variable, variable.numpy()) for part in parts for variable in part.variables]
+    checkpoints.restore(method, epoch)
+    for variable, value in untrained:
         variable.assign(value)
 
 
