@@ -34,6 +34,7 @@ import itertools
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -84,6 +85,7 @@ _VARIANTS = ("kdmlc_bayes", "kdmlc_kd", "kdmlc_early")
 MAIN_ROWS = [
     row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS.keys() - set(_VARIANTS)
 ]
+INTERRUPTED = 130  # train's exit status after Ctrl-C
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -164,7 +166,7 @@ def share_teacher(arguments, cell, row, seed):
     if measured.is_finished(source):
         tool = ROOT / "tools" / "shared_teacher.py"
         flags = flags_of_train(arguments, COMMON, cell_flags(cell, row), seed)
-        subprocess.run([sys.executable, tool, source, folder, *flags], check=False, cwd=ROOT)
+        status_of([sys.executable, tool, source, folder, *flags])
 
 
 def track(arguments, known):
@@ -397,9 +399,20 @@ def run(arguments, flagfile, flags, seed, folder):
     command += [f"--run={folder}", "--noexport"]
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
-    status = subprocess.run(command, check=False, cwd=ROOT).returncode
+    status = status_of(command)
+    if status == INTERRUPTED:
+        sys.exit(f"Interrupted: the same command goes on with the run in {folder}.")
     if status:
         sys.exit(f"error: the run in {folder} ended with status {status}; see above.")
+
+
+def status_of(command):
+    """The exit status of a program, which alone answers Ctrl-C: train then leaves a whole run."""
+    ours = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.run(command, check=False, cwd=ROOT).returncode
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def trained(monkeypatch):
 
     def train(command, **kwargs):
         if command[1] != "-m":  # shared_teacher.py: as if it did not suit
-            return
+            return type("Done", (), {"returncode": 1})
         flags = dict(flag[2:].partition("=")[::2] for flag in command[3:])
         commands.append({**flags, "resume": "resume" in flags})
         trains_own = ("--run=", "--resume", "--noexport")
@@ -467,6 +467,28 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="ended with status 3"):
         reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce")
     assert not (tmp_path / "results").exists()
+
+
+def test_ctrl_c_is_the_runs_to_answer(monkeypatch, tmp_path):
+    program = tmp_path / "train.py"  # what train does: it ends by itself, after a while
+    program.write_text(
+        "import os, signal, sys, time\n"
+        "try:\n"
+        "    os.kill(os.getppid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(1)  # above the quarter of a second that subprocess waits\n"
+        f"    open({str(tmp_path / 'whole')!r}, 'w').close()\n"
+        "    sys.exit(130)\n"
+    )
+    run = tool.subprocess.run
+    monkeypatch.setattr(
+        tool.subprocess, "run", lambda command, **kwargs: run([command[0], program], **kwargs)
+    )
+    with pytest.raises(SystemExit, match="^Interrupted: the same command goes on with the run in"):
+        reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=1")
+    assert (tmp_path / "whole").exists() and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(
