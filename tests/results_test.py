@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import statistics
 
 import pytest
 
@@ -51,3 +52,20 @@ def test_the_shares_of_right_labels_stand_in_the_document():
     assert f"\n\n{measure_labels.table(cells)}\n\n" in text, (
         "docs/TRACK.md: put in what `python tools/measure_labels.py` prints"
     )
+
+
+def test_the_gpus_pairs_are_of_the_tracks_runs_and_stand_in_the_document(result):
+    gpu = measured.read(ROOT / "results" / "track_gpu.json")
+    for pair in gpu["pairs"]:
+        run = measured.runs_of(result["cells"][pair["cell"]], pair["row"])[str(pair["seed"])]
+        assert run["last_test_student_accuracy"] == pytest.approx(pair["core"], abs=1e-4)
+    differences = [pair["gpu"] - pair["core"] for pair in gpu["pairs"]]
+    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+    assert gpu["mean_difference"] == pytest.approx(mean)
+    assert gpu["std_of_differences"] == pytest.approx(deviation)
+    text = " ".join((ROOT / "docs" / "TRACK.md").read_text(encoding="utf-8").split())
+    error = deviation / len(differences) ** 0.5
+    assert (
+        f"{-100 * mean:.2f} ± {100 * error:.2f} points lower in the mean (± standard error; one "
+        f"pair: ± {100 * deviation:.2f}; `results/track_gpu.json`)"
+    ) in text
