@@ -171,12 +171,11 @@ class Config:
         low=0,
         high=0.99,
     )
-    matrix_hold_epochs: int = _setting(
-        0,
-        "Epochs in which the noise matrix of --bayes_start stays as it starts, while the belief is "
-        "formed: two classes that a young network takes for each other do not stay swapped. Give 1 "
-        "where few labels are wrong; less than --epochs.",
-        low=0,
+    matrix_ramp: bool = _setting(
+        True,
+        "The noise matrix of --bayes_start forgets its start within a few steps. With "
+        "--nomatrix_ramp it does by --matrix_decay: two classes that a young network takes for one "
+        "another do not stay swapped, as may happen where few labels are wrong.",
     )
     train_on_meta: bool = _setting(
         True,
@@ -279,11 +278,6 @@ class Config:
                 "--method=finetune learns from all labels and then from the clean ones: --epochs "
                 f"must be at least 2. Received: {self.epochs}."
             )
-        if 0 < self.epochs <= self.matrix_hold_epochs:
-            raise InputError(
-                f"--matrix_hold_epochs={self.matrix_hold_epochs} leaves the noise matrix none of "
-                f"the {self.epochs} epochs to move in: it must be less than --epochs."
-            )
         self.milestone_epochs()
         self.statistics()
         return self
@@ -363,8 +357,11 @@ class Config:
 
 
 def as_stored(values):
-    """A run's settings, those that were no settings yet when it was stored as they were then."""
-    return {"student_updates": 1, **values}
+    """A run's settings as this version has them, with what it did where that had no name yet."""
+    values = {"student_updates": 1, **values}
+    if values.get("matrix_hold_epochs") == 0:  # a setting for some days, which did nothing at 0
+        del values["matrix_hold_epochs"]
+    return values
 
 
 def _check(field, value):

@@ -73,7 +73,7 @@ class Builder:
             "average_decay": self.config.average_decay,
             "matrix_decay": self.config.matrix_decay,
             "matrix_start": self.config.matrix_start,
-            "matrix_hold": self.config.matrix_hold_epochs * self.steps_per_epoch,
+            "matrix_ramp": self.config.matrix_ramp,
         }
 
     def offline_kd(self):

@@ -87,12 +87,6 @@ def test_updates_of_the_student_are_for_kdmlc():
         with_presets({}, {"student_updates": 4, "epochs": 3})
 
 
-def test_the_noise_matrix_is_not_held_for_the_whole_run():
-    assert with_presets({}, {"epochs": 3, "matrix_hold_epochs": 2}).matrix_hold_epochs == 2
-    with pytest.raises(InputError, match="none of the 3 epochs to move in: it must be less than"):
-        with_presets({}, {"epochs": 3, "matrix_hold_epochs": 3})
-
-
 def test_the_student_starts_late_where_there_are_epochs_for_it():
     assert [Config(epochs=epochs).updates() for epochs in (1, 2, 3, 120)] == [1, 2, 3, 3]
     assert with_presets({}, {"epochs": 2}).student_updates == 2  # what is stored is what runs
@@ -111,6 +105,15 @@ def test_a_run_stored_before_students_started_late_is_one_from_the_start():
     assert differences(stored, vars(with_presets({}, {}))) == late
     other = [("method", "kdmlc", "ce")]
     assert differences(stored, vars(with_presets({}, {"method": "ce"}))) == other
+
+
+def test_a_setting_that_is_no_more_is_left_out_where_it_did_nothing():
+    now = with_presets({}, {})
+    stored = {**json.loads(now.to_json()), "matrix_hold_epochs": 0}
+    assert Config.from_json(json.dumps(stored)) == now
+    assert differences(stored, vars(now)) == []
+    with pytest.raises(InputError, match="cannot be read: .*matrix_hold_epochs"):
+        Config.from_json(json.dumps({**stored, "matrix_hold_epochs": 1}))
 
 
 def test_whole_numbers_are_rates_too():

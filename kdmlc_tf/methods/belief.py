@@ -17,15 +17,15 @@ class Belief:
       network: the classifier that is corrected, built.
       num_classes: K.
       average_decay: of the weights (`WeightAverage`); 0: the network's own, in inference mode.
-      matrix_decay, matrix_start, matrix_hold: of the noise matrix (`NoiseMatrix`).
+      matrix_decay, matrix_start, matrix_ramp: of the noise matrix (`NoiseMatrix`).
     """
 
     def __init__(
-        self, network, num_classes, average_decay, matrix_decay, matrix_start, matrix_hold=0
+        self, network, num_classes, average_decay, matrix_decay, matrix_start, matrix_ramp=True
     ):
         self.average = WeightAverage(network, average_decay)
         dtype = symbolic_outputs(network)["logits"].dtype
-        self.noise_matrix = NoiseMatrix(num_classes, matrix_decay, matrix_start, matrix_hold, dtype)
+        self.noise_matrix = NoiseMatrix(num_classes, matrix_decay, matrix_start, matrix_ramp, dtype)
 
     def buffers(self):
         """Its variables by name, for `Method.buffers`."""

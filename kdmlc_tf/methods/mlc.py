@@ -25,7 +25,7 @@ class MLC(Method):
       train_on_meta: whether the clean half that is trained on has the meta half in it as well.
       average_decay: of the classifier's average (`WeightAverage`); 0: none, unless the corrector
         is residual.
-      matrix_decay, matrix_start, matrix_hold: of the estimated noise matrix (`NoiseMatrix`), for a
+      matrix_decay, matrix_start, matrix_ramp: of the estimated noise matrix (`NoiseMatrix`), for a
         residual corrector.
 
     Raises:
@@ -49,7 +49,7 @@ class MLC(Method):
         average_decay=0.0,
         matrix_decay=0.99,
         matrix_start=0.2,
-        matrix_hold=0,
+        matrix_ramp=True,
     ):
         """Takes the settings of phases 1 to 3, and makes the belief where they need one."""
         if warmup_steps < 0:
@@ -62,7 +62,7 @@ class MLC(Method):
         self.belief = None
         if average_decay or self.corrector.residual:
             network = self.networks[self.corrected]
-            matrix = (matrix_decay, matrix_start, matrix_hold)
+            matrix = (matrix_decay, matrix_start, matrix_ramp)
             self.belief = Belief(network, self.num_classes, average_decay, *matrix)
             self.buffers.update(self.belief.buffers())
 

@@ -41,31 +41,30 @@ class NoiseMatrix:
     class. While the belief tells no classes apart this stays (s falls by a hundredth in 1 / (1 - d)
     steps, and T̂ takes the shares of the labels on). With equal rows, s = 0, labels say nothing, q
     = p, and what the network mistakes at first decides which class is which: two of them may stay
-    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). So may they where few labels are
-    wrong and a young network is sure of its mistakes, unless T̂ is held at its start meanwhile.
+    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). With the ramp the start is
+    forgotten within a few steps: so may they then where few labels are wrong, as a young network is
+    sure of its mistakes.
 
     No trusted example is spent on it: they make the belief. It is made in the strategy's scope.
 
     Args:
       num_classes: K.
-      decay: in [0, 1), d after a ramp (`averages.ramped`).
+      decay: in [0, 1), d.
       start: in [0, 1), s.
-      hold: steps in which T̂ stays as it starts, while the belief is formed; the ramp is after them.
+      ramp: whether d is smaller at first (`averages.ramped`).
       dtype: of the estimate.
 
     Source: Dawid and Skene 1979, with a classifier as the prior; the matrix's use as in Hendrycks
     et al. 2018 (GLC), arXiv:1802.05300.
     """
 
-    def __init__(self, num_classes, decay, start, hold=0, dtype="float32"):
+    def __init__(self, num_classes, decay, start, ramp=True, dtype="float32"):
         for name, value in (("decay", decay), ("start", start)):
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {value}.")
-        if hold < 0:
-            raise ValueError(f"`hold` must be at least 0. Received: {hold}.")
         self.num_classes = num_classes
         self.decay = decay
-        self.hold = hold
+        self.ramp = ramp
         matrix = start * np.eye(num_classes) + (1 - start) / num_classes
         self.mass = buffer((matrix / num_classes).astype(dtype), "noise_matrix")
 
@@ -95,7 +94,7 @@ class NoiseMatrix:
         return tf.stop_gradient(log_belief + likelihood)
 
     def update(self, logits, labels, step):
-        """One step of the rule above, none while T̂ is held; the mean is over all replicas.
+        """One step of the rule above; the mean is over all replicas.
 
         Args:
           logits: float tensor [b, K] with p = softmax(logits).
@@ -107,8 +106,7 @@ class NoiseMatrix:
         count = tf.cast(tf.shape(labels)[0], posterior.dtype)
         batch = tf.matmul(posterior, given, transpose_a=True) / count
         (batch,) = distribution.mean_over_replicas([batch])
-        moving = tf.cast(tf.convert_to_tensor(step), tf.int64) - self.hold
         # A batch whose logits overflowed in half precision says nothing.
-        learned = tf.reduce_all(tf.math.is_finite(batch)) & (moving > 0)
-        after = moved(self.mass, batch, ramped(self.decay, tf.maximum(moving, 1)))
+        learned = tf.reduce_all(tf.math.is_finite(batch))
+        after = moved(self.mass, batch, ramped(self.decay, step) if self.ramp else self.decay)
         self.mass.assign(tf.where(learned, after, tf.convert_to_tensor(self.mass)))

@@ -58,26 +58,37 @@ def test_it_starts_with_a_share_of_the_labels_right_beyond_chance():
     np.testing.assert_allclose(matrix, 0.2 * np.eye(4) + 0.2, rtol=1e-6)
 
 
-def test_it_stays_as_it_starts_while_it_is_held():
-    held, other = NoiseMatrix(2, 0.99, 0.2, hold=3), NoiseMatrix(2, 0.99, 0.2)
-    before = held.mass.numpy()
+def test_the_ramp_forgets_the_start_soon():
+    ramp, none = NoiseMatrix(2, 0.99, 0.2), NoiseMatrix(2, 0.99, 0.2, ramp=False)
+    before = none.mass.numpy()
     logits, labels = tf.constant([[2.0, 0.0], [0.0, 1.0]]), tf.constant([0, 1])
-    for step in range(1, 4):
-        held.update(logits, labels, tf.constant(step))
-        np.testing.assert_array_equal(held.mass, before)
-    held.update(logits, labels, tf.constant(4))  # its first: the ramp begins here
-    other.update(logits, labels, tf.constant(1))
-    np.testing.assert_array_equal(held.mass, other.mass)
-    assert np.abs(held.mass - before).max() > 0.01
+    for made in (ramp, none):
+        made.update(logits, labels, tf.constant(1))
+    batch = (ramp.mass.numpy() - before * 2 / 11) * 11 / 9
+    np.testing.assert_allclose(none.mass, 0.99 * before + 0.01 * batch, rtol=1e-6)
 
 
-def test_a_runs_settings_are_where_it_starts_and_how_long_it_is_held():
-    given = {"dataset": "digits", "matrix_start": 0.4, "matrix_hold_epochs": 3}
-    config = with_presets(PRESETS["digits"], given)
-    builder = Builder(config, input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=5)
-    found = builder.build().belief.noise_matrix
-    np.testing.assert_allclose(found.matrix(), 0.4 * np.eye(10) + 0.06, rtol=1e-6)
-    assert found.hold == 15
+def test_without_the_ramp_early_mistakes_do_not_swap_classes():
+    # All labels are right; the belief is sure of classes that it swaps, then of none.
+    labels, mistaken = tf.constant([0, 1, 2] * 10), tf.constant([1, 0, 2] * 10)
+    sure, unsure = 3 * tf.one_hot(mistaken, 3), tf.zeros((30, 3))
+    own = {}
+    for ramp in (True, False):
+        made = NoiseMatrix(3, 0.99, start=0.2, ramp=ramp)
+        for step in range(200):
+            made.update(sure if step < 10 else unsure, labels, tf.constant(step))
+        own[ramp] = np.argmax(made.matrix(), axis=1).tolist()
+    assert own == {True: [1, 0, 2], False: [0, 1, 2]}
+
+
+def test_a_runs_settings_are_where_it_starts_and_how_it_moves():
+    for ramp in (True, False):
+        given = {"dataset": "digits", "matrix_start": 0.4, "matrix_ramp": ramp}
+        config = with_presets(PRESETS["digits"], given)
+        builder = Builder(config, input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=5)
+        found = builder.build().belief.noise_matrix
+        np.testing.assert_allclose(found.matrix(), 0.4 * np.eye(10) + 0.06, rtol=1e-6)
+        assert found.ramp == ramp
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -173,5 +184,3 @@ def test_a_decay_outside_its_range_is_refused():
         NoiseMatrix(2, 1.0, start=0)
     with pytest.raises(ValueError, match="`start` must be at least 0 and below 1. Received: -0.1"):
         NoiseMatrix(2, 0.9, start=-0.1)
-    with pytest.raises(ValueError, match="`hold` must be at least 0. Received: -1"):
-        NoiseMatrix(2, 0.9, start=0, hold=-1)
