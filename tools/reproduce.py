@@ -85,7 +85,6 @@ _VARIANTS = ("kdmlc_bayes", "kdmlc_kd", "kdmlc_early")
 MAIN_ROWS = [
     row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS.keys() - set(_VARIANTS)
 ]
-INTERRUPTED = 130  # train's exit status after Ctrl-C
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -400,20 +399,30 @@ def run(arguments, flagfile, flags, seed, folder):
     command += ["--resume"] if (folder / "config.json").is_file() else []
     print(shlex.join(command), flush=True)
     status = status_of(command)
-    if status == INTERRUPTED:
-        sys.exit(f"Interrupted: the same command goes on with the run in {folder}.")
     if status:
         sys.exit(f"error: the run in {folder} ended with status {status}; see above.")
 
 
 def status_of(command):
-    """The exit status of a program, which alone answers Ctrl-C: train then leaves a whole run."""
-    ours = signal.signal(signal.SIGINT, lambda number, frame: None)
+    """The exit status of a program; Ctrl-C is raised when it has ended by itself.
+
+    So train leaves a run that can be judged: subprocess would kill it a quarter of a second after.
+    """
+    heard, ours = [], signal.getsignal(signal.SIGINT)
+    if ours != signal.SIG_IGN:  # a program would inherit that, a handler it does not
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
-        return subprocess.run(command, check=False, cwd=ROOT).returncode
+        status = subprocess.run(command, check=False, cwd=ROOT).returncode
     finally:
         signal.signal(signal.SIGINT, ours)
+    if heard:
+        raise KeyboardInterrupt
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on.", file=sys.stderr)
+        sys.exit(130)

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -469,8 +470,8 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_ctrl_c_is_the_runs_to_answer(monkeypatch, tmp_path):
-    program = tmp_path / "train.py"  # what train does: it ends by itself, after a while
+def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path):
+    program = tmp_path / "train.py"  # what train does: it ends after a while
     program.write_text(
         "import os, signal, sys, time\n"
         "try:\n"
@@ -482,13 +483,20 @@ def test_ctrl_c_is_the_runs_to_answer(monkeypatch, tmp_path):
         f"    open({str(tmp_path / 'whole')!r}, 'w').close()\n"
         "    sys.exit(130)\n"
     )
-    run = tool.subprocess.run
-    monkeypatch.setattr(
-        tool.subprocess, "run", lambda command, **kwargs: run([command[0], program], **kwargs)
-    )
-    with pytest.raises(SystemExit, match="^Interrupted: the same command goes on with the run in"):
-        reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--rows=ce", "--seeds=1")
-    assert (tmp_path / "whole").exists() and not (tmp_path / "results").exists()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        tool.status_of([sys.executable, program])
+    assert (tmp_path / "whole").exists() and signal.getsignal(signal.SIGINT) == before
+    assert tool.status_of([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+def test_a_program_ignores_ctrl_c_where_the_tool_does():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        kill = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+        assert tool.status_of([sys.executable, "-c", kill]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
