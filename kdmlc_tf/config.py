@@ -173,9 +173,10 @@ class Config:
     )
     matrix_ramp: bool = _setting(
         True,
-        "The noise matrix of --bayes_start forgets its start within a few steps. With "
-        "--nomatrix_ramp it does by --matrix_decay: two classes that a young network takes for one "
-        "another do not stay swapped, as may happen where few labels are wrong.",
+        "The noise matrix of --bayes_start follows the first batches fast. With --nomatrix_ramp it "
+        "follows them as slowly as all others (--matrix_decay), so that two classes that a young "
+        "network takes for each other rarely stay swapped, as may happen where few labels are "
+        "wrong.",
     )
     train_on_meta: bool = _setting(
         True,
@@ -357,9 +358,13 @@ class Config:
 
 
 def as_stored(values):
-    """A run's settings as this version has them, with what it did where that had no name yet."""
+    """A run's settings, dict name -> value, in this version's names.
+
+    Those that had no name when it was stored are as they were then; of those that are settings no
+    more, what did nothing is left out.
+    """
     values = {"student_updates": 1, **values}
-    if values.get("matrix_hold_epochs") == 0:  # a setting for some days, which did nothing at 0
+    if values.get("matrix_hold_epochs") == 0:
         del values["matrix_hold_epochs"]
     return values
 

@@ -41,9 +41,8 @@ class NoiseMatrix:
     class. While the belief tells no classes apart this stays (s falls by a hundredth in 1 / (1 - d)
     steps, and T̂ takes the shares of the labels on). With equal rows, s = 0, labels say nothing, q
     = p, and what the network mistakes at first decides which class is which: two of them may stay
-    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). With the ramp the start is
-    forgotten within a few steps: so may they then where few labels are wrong, as a young network is
-    sure of its mistakes.
+    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). With the ramp the first batches
+    count most: so may they where few labels are wrong, as a young network is sure of its mistakes.
 
     No trusted example is spent on it: they make the belief. It is made in the strategy's scope.
 

@@ -58,7 +58,7 @@ def test_it_starts_with_a_share_of_the_labels_right_beyond_chance():
     np.testing.assert_allclose(matrix, 0.2 * np.eye(4) + 0.2, rtol=1e-6)
 
 
-def test_the_ramp_forgets_the_start_soon():
+def test_the_first_batch_counts_most_with_the_ramp():
     ramp, none = NoiseMatrix(2, 0.99, 0.2), NoiseMatrix(2, 0.99, 0.2, ramp=False)
     before = none.mass.numpy()
     logits, labels = tf.constant([[2.0, 0.0], [0.0, 1.0]]), tf.constant([0, 1])
@@ -75,8 +75,8 @@ def test_without_the_ramp_early_mistakes_do_not_swap_classes():
     own = {}
     for ramp in (True, False):
         made = NoiseMatrix(3, 0.99, start=0.2, ramp=ramp)
-        for step in range(200):
-            made.update(sure if step < 10 else unsure, labels, tf.constant(step))
+        for step in range(1, 201):
+            made.update(sure if step <= 10 else unsure, labels, tf.constant(step))
         own[ramp] = np.argmax(made.matrix(), axis=1).tolist()
     assert own == {True: [1, 0, 2], False: [0, 1, 2]}
 

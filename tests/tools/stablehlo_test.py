@@ -60,7 +60,7 @@ def test_rows_to_run_first_come_first_and_finished_runs_do_not_come(tmp_path):
 FLAGS = (
     *("--dataset=digits", "--noise=0.4", "--seed=3", "--clean=80", "--validation=120"),
     *("--limit_train=400", "--batch_size=40", "--clean_batch_size=8", "--cutout=3"),
-    *("--epochs=6", "--milestones=4", "--student_updates=2", "--nomatrix_ramp"),
+    *("--epochs=6", "--milestones=4", "--student_updates=2"),
     "--learning_rate=0.01",  # at 0.1 roundings grow until the last epoch differs
 )
 NEEDS_JAX = "jax is not installed: only tools/stablehlo needs it"
