@@ -55,4 +55,5 @@ def test_flags_that_it_names_exist():
     others |= {"output", "shown", "threshold", "top"}  # of the audit
     others |= {"methods", "seeds", "images", "cells", "rows", "results"}  # of tools/
     for flag in re.findall(r"--([a-z_]+)", TEXT):
-        assert flag in others or hasattr(Config, flag), flag
+        negated = isinstance(getattr(Config, flag.removeprefix("no"), None), bool)
+        assert flag in others or hasattr(Config, flag) or negated, flag

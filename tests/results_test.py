@@ -18,6 +18,7 @@ def result():
 
 def test_the_tracks_result_is_of_its_settings_and_sums_up_its_runs(result):
     assert result["settings"] == reproduce.common_settings()
+    assert result["command"] == reproduce.track_command(result["cells"])
     assert set(result["cells"]) <= set(reproduce.cell_files())
     for cell in result["cells"].values():
         for row, method in cell["methods"].items():
@@ -58,13 +59,14 @@ def test_the_gpus_pairs_are_of_the_tracks_runs_and_stand_in_the_document(result)
     gpu = measured.read(ROOT / "results" / "track_gpu.json")
     for pair in gpu["pairs"]:
         run = measured.runs_of(result["cells"][pair["cell"]], pair["row"])[str(pair["seed"])]
-        assert run["last_test_student_accuracy"] == pytest.approx(pair["core"], abs=1e-4)
+        assert run["last_test_student_accuracy"] == pytest.approx(pair["core"], abs=1e-6)
     differences = [pair["gpu"] - pair["core"] for pair in gpu["pairs"]]
     mean, deviation = statistics.mean(differences), statistics.stdev(differences)
     assert gpu["mean_difference"] == pytest.approx(mean)
     assert gpu["std_of_differences"] == pytest.approx(deviation)
     text = " ".join((ROOT / "docs" / "TRACK.md").read_text(encoding="utf-8").split())
     error = deviation / len(differences) ** 0.5
+    assert f"{len(differences)} runs that a core had done were done there, too" in text
     assert (
         f"{-100 * mean:.2f} ± {100 * error:.2f} points lower in the mean (± standard error; one "
         f"pair: ± {100 * deviation:.2f}; `results/track_gpu.json`)"
