@@ -470,7 +470,16 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path):
+@pytest.fixture
+def answering(request):
+    """How the tool answers Ctrl-C, whatever answer the tests were started with."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("answering", [signal.default_int_handler], indirect=True)
+def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path, answering):
     program = tmp_path / "train.py"  # what train does: it ends after a while
     program.write_text(
         "import os, signal, sys, time\n"
@@ -483,20 +492,17 @@ def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path):
         f"    open({str(tmp_path / 'whole')!r}, 'w').close()\n"
         "    sys.exit(130)\n"
     )
-    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         tool.status_of([sys.executable, program])
-    assert (tmp_path / "whole").exists() and signal.getsignal(signal.SIGINT) == before
+    assert (tmp_path / "whole").exists() and signal.getsignal(signal.SIGINT) == answering
     assert tool.status_of([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
-def test_a_program_ignores_ctrl_c_where_the_tool_does():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        kill = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
-        assert tool.status_of([sys.executable, "-c", kill]) == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("answering", [signal.SIG_IGN], indirect=True)
+def test_a_program_ignores_ctrl_c_where_the_tool_does(answering):
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    assert tool.status_of([sys.executable, "-c", kill]) == 0
+    assert signal.getsignal(signal.SIGINT) == answering
 
 
 @pytest.mark.parametrize(
