@@ -471,15 +471,15 @@ def test_a_run_that_fails_ends_the_comparison(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def answering(request):
-    """How the tool answers Ctrl-C, whatever answer the tests were started with."""
-    before = signal.signal(signal.SIGINT, request.param)
-    yield request.param
+def of_ctrl_c():
+    """Puts back what answered Ctrl-C before the test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("answering", [signal.default_int_handler], indirect=True)
-def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path, answering):
+def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path, of_ctrl_c):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has another
     program = tmp_path / "train.py"  # what train does: it ends after a while
     program.write_text(
         "import os, signal, sys, time\n"
@@ -494,15 +494,16 @@ def test_ctrl_c_ends_the_tool_when_the_run_has_ended_by_itself(tmp_path, answeri
     )
     with pytest.raises(KeyboardInterrupt):
         tool.status_of([sys.executable, program])
-    assert (tmp_path / "whole").exists() and signal.getsignal(signal.SIGINT) == answering
+    assert (tmp_path / "whole").exists()
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     assert tool.status_of([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
-@pytest.mark.parametrize("answering", [signal.SIG_IGN], indirect=True)
-def test_a_program_ignores_ctrl_c_where_the_tool_does(answering):
+def test_a_program_ignores_ctrl_c_where_the_tool_does(of_ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     assert tool.status_of([sys.executable, "-c", kill]) == 0
-    assert signal.getsignal(signal.SIGINT) == answering
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
