@@ -172,11 +172,10 @@ class Config:
         high=0.99,
     )
     matrix_ramp: bool = _setting(
-        True,
-        "The noise matrix of --bayes_start follows the first batches fast. With --nomatrix_ramp it "
-        "follows them as slowly as all others (--matrix_decay), so that two classes that a young "
-        "network takes for each other rarely stay swapped, as may happen where few labels are "
-        "wrong.",
+        False,
+        "Let the noise matrix of --bayes_start follow the first batches fast, as it did by default "
+        "until 2026-11-27: two classes that a young network takes for each other may then stay "
+        "swapped.",
     )
     train_on_meta: bool = _setting(
         True,
@@ -360,10 +359,11 @@ class Config:
 def as_stored(values):
     """A run's settings, dict name -> value, in this version's names.
 
-    Those that had no name when it was stored are as they were then; of those that are settings no
-    more, what did nothing is left out.
+    Those that had no name when it was stored are as they were then, and without a Bayes start there
+    is no ramp; of those that are settings no more, what did nothing is left out.
     """
-    values = {"student_updates": 1, **values}
+    values = {"student_updates": 1, "matrix_ramp": True, **values}
+    values["matrix_ramp"] &= values.get("bayes_start", False)
     if values.get("matrix_hold_epochs") == 0:
         del values["matrix_hold_epochs"]
     return values
@@ -425,6 +425,7 @@ _READERS = {  # the methods that look at a setting, where not all do and that ma
     "distil_clean": _DISTIL,
     "strong_view": _DISTIL,
     "student_updates": ("kdmlc",),
+    "matrix_ramp": (*_DISTIL, "mlc"),
 }
 # Refused with a method that does not look at it: what is nothing, what the others' student does.
 _OF_A_STUDENT = {

@@ -107,6 +107,18 @@ def test_a_run_stored_before_students_started_late_is_one_from_the_start():
     assert differences(stored, vars(with_presets({}, {"method": "ce"}))) == other
 
 
+def test_a_run_stored_before_the_ramp_could_be_left_out_had_it_if_there_was_a_matrix():
+    now = with_presets({}, {"matrix_ramp": True})
+    stored = json.loads(now.to_json())
+    del stored["matrix_ramp"]
+    assert Config.from_json(json.dumps(stored)) == now
+    assert differences(stored, vars(with_presets({}, {}))) == [("matrix_ramp", True, False)]
+    for other in ({"bayes_start": False}, {"method": "mlc"}, {"method": "ce"}):
+        now = with_presets({}, other)
+        stored = {**json.loads(now.to_json()), "matrix_ramp": True}
+        assert differences(stored, vars(now)) == differences(vars(now), stored) == []
+
+
 def test_a_setting_that_is_no_more_is_left_out_where_it_did_nothing():
     now = with_presets({}, {})
     stored = {**json.loads(now.to_json()), "matrix_hold_epochs": 0}

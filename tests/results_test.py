@@ -55,8 +55,9 @@ def test_the_shares_of_right_labels_stand_in_the_document():
     )
 
 
-def test_the_gpus_pairs_are_of_the_tracks_runs_and_stand_in_the_document(result):
+def test_the_gpus_pairs_are_of_the_tracks_runs_and_stand_in_the_document():
     gpu = measured.read(ROOT / "results" / "track_gpu.json")
+    result = measured.read(ROOT / "results" / "track_ramp.json")
     for pair in gpu["pairs"]:
         run = measured.runs_of(result["cells"][pair["cell"]], pair["row"])[str(pair["seed"])]
         assert run["last_test_student_accuracy"] == pytest.approx(pair["core"], abs=1e-6)

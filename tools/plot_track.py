@@ -23,9 +23,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf.config import as_stored  # noqa: E402
-from tools.reproduce import CELLS, CUTOUT, MAIN_ROWS  # noqa: E402
+from tools.reproduce import CELLS, CUTOUT, MAIN_ROWS, RAMP  # noqa: E402
 
-OVER_NOISE_RATE = ("kdmlc", "kdmlc_early", "mlc", "ce", "clean_only")
+OVER_NOISE_RATE = ("kdmlc", "mlc", "ce", "clean_only")
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -43,10 +43,9 @@ _COLOURS = {
     "mlc_teacher": "#332288",
     "offline_kd": "#aa4499",
     "kdmlc_paper": "#882255",
-    "kdmlc_early": "#777777",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xph", strict=True))
+_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xh", strict=True))
 
 
 def main():
@@ -80,8 +79,9 @@ def curves(cells):
       Figure; None where no cell has a row to draw.
     """
     drawn = {
-        cell: {row: part["methods"][row] for row in MAIN_ROWS if row in part["methods"]}
-        for cell, part in ((cell, cells[cell]) for cell in CELLS if cell in cells)
+        cell: {row: method for row in MAIN_ROWS if (method := _method(cells[cell], row))}
+        for cell in CELLS
+        if cell in cells
     }
     drawn = {cell: methods for cell, methods in drawn.items() if methods}
     if not drawn:
@@ -103,6 +103,11 @@ def curves(cells):
         ax.axis("off")
     figure.legend(handles=_keys(rows), loc="outside lower center", ncols=_KEYS, frameon=False)
     return figure
+
+
+def _method(part, row):
+    """A row of a cell's part; where it was run with the ramp alone, that; else None."""
+    return part["methods"].get(row, part["methods"].get(f"{row}{RAMP}"))
 
 
 def _draw_curve(ax, row, seeds, epochs):
@@ -133,9 +138,9 @@ def noise_rate(cells):
     rates = {int(cell[7:]): cell for cell in cells if re.fullmatch(r"uniform\d+", cell)}
     points = {
         row: {
-            rate: cells[cell]["methods"][row]["last_test_student_accuracy"]
+            rate: method["last_test_student_accuracy"]
             for rate, cell in sorted(rates.items())
-            if row in cells[cell]["methods"]
+            if (method := _method(cells[cell], row))
         }
         for row in OVER_NOISE_RATE
     }

@@ -17,7 +17,7 @@ the compared ones (CELLS) serve the plot of accuracy against noise rate and the 
 Fashion-MNIST, and run only when --cells names them. Rows are tuned by their accuracy on the
 validation set, whose labels are noisy: the column of that name. A batch has 80 noisy and 20 trusted
 images, or 50 and 50, whichever suits the method; a row with the other split ends in _80_20 or
-_50_50. Such rows and variants of kdmlc run only when --rows names them.
+_50_50. Such rows run only when --rows names them.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
 --runs (of the rows above and those named, and of seeds below --seeds), and the noise matrix that
@@ -67,9 +67,6 @@ METHODS_FLAGS = {
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
-    "kdmlc_bayes": "--method=kdmlc --warmup_epochs=25",  # all, or more: it learns nothing
-    "kdmlc_kd": "--method=kdmlc --distillation_weight=0.5",  # half of the target: the belief
-    "kdmlc_early": "--method=kdmlc --student_updates=1",  # the student learns from the first step
     "kdmlc": "--method=kdmlc",
 }
 # They take as many trusted images as noisy ones (docs/ABLATIONS.md, "How a batch is split").
@@ -80,11 +77,9 @@ for _row, _flags in METHODS_FLAGS.items():
     ROWS[_row] = f"{_flags} {SPLITS[_own]}"
     ROWS[_row + _other] = f"{_flags} {SPLITS[_other]}"
 ROWS.update({f"{row}{CUTOUT}": f"{flags} --cutout=16" for row, flags in ROWS.items()})
-_VARIANTS = ("kdmlc_bayes", "kdmlc_kd", "kdmlc_early")
-# The rows that run unless --rows names others: each method with its split, no variant.
-MAIN_ROWS = [
-    row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS.keys() - set(_VARIANTS)
-]
+# The rows that run unless --rows names others: each method with its split.
+MAIN_ROWS = [row for row in ROWS if row.removesuffix(CUTOUT) in METHODS_FLAGS]
+RAMP = " --matrix_ramp"  # the default until 2026-11-27: not every such row has been run without
 OF_THE_TRACK = ("cells", "rows", "tabulate", "missing")  # flags that say nothing elsewhere
 
 
@@ -194,7 +189,7 @@ def tables_of(result):
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
     compared = {name: cells[name] for name in names if name in cells}
-    shown = [row for row in rows_of_students() if row in MAIN_ROWS]
+    shown = [row for row in rows_of_students() if row.removesuffix(RAMP) in MAIN_ROWS]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
         "figures": measured.table(cells),
@@ -205,7 +200,12 @@ def tables_of(result):
 
 def rows_of_students():
     """The rows whose student is the track's: all but those of mlc on the teacher's network."""
-    return [row for row in ROWS if not row.startswith("mlc_teacher")]
+    return with_ramp(row for row in ROWS if not row.startswith("mlc_teacher"))
+
+
+def with_ramp(rows):
+    """The rows, each followed by that with the noise matrix's ramp."""
+    return [name for row in rows for name in (row, f"{row}{RAMP}")]
 
 
 def rivals():
@@ -215,9 +215,9 @@ def rivals():
     """
     rows = rows_of_students()
     others = [row for row in rows if not row.startswith("kdmlc")]
-    plain = [row for row in others if not row.endswith(CUTOUT)]
+    plain = [row for row in others if CUTOUT not in row]
     ours = [row for row in rows if row not in others]
-    return {row: others if row.endswith(CUTOUT) else plain for row in ours}
+    return {row: others if CUTOUT in row else plain for row in ours}
 
 
 def track_command(cells):
@@ -289,7 +289,7 @@ def folder_name(row):
 
 def finished(arguments, cell):
     """The folders of a cell's finished runs, dict row -> dict seed -> folder, by rising seed."""
-    rows = dict.fromkeys([*ROWS, *chosen_rows(arguments)])
+    rows = dict.fromkeys([*with_ramp(ROWS), *chosen_rows(arguments)])
     found = {row: finished_of(arguments, cell, row) for row in rows}
     return {row: folders for row, folders in found.items() if folders}
 

@@ -21,7 +21,7 @@ class Belief:
     """
 
     def __init__(
-        self, network, num_classes, average_decay, matrix_decay, matrix_start, matrix_ramp=True
+        self, network, num_classes, average_decay, matrix_decay, matrix_start, matrix_ramp=False
     ):
         self.average = WeightAverage(network, average_decay)
         dtype = symbolic_outputs(network)["logits"].dtype

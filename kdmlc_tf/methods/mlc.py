@@ -49,7 +49,7 @@ class MLC(Method):
         average_decay=0.0,
         matrix_decay=0.99,
         matrix_start=0.2,
-        matrix_ramp=True,
+        matrix_ramp=False,
     ):
         """Takes the settings of phases 1 to 3, and makes the belief where they need one."""
         if warmup_steps < 0:

@@ -41,8 +41,8 @@ class NoiseMatrix:
     class. While the belief tells no classes apart this stays (s falls by a hundredth in 1 / (1 - d)
     steps, and T̂ takes the shares of the labels on). With equal rows, s = 0, labels say nothing, q
     = p, and what the network mistakes at first decides which class is which: two of them may stay
-    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). With the ramp the first batches
-    count most: so may they where few labels are wrong, as a young network is sure of its mistakes.
+    swapped (docs/ABLATIONS.md, "Where the noise matrix starts"). So may they with the ramp, with
+    which the first batches count most, as a young network is sure of its mistakes.
 
     No trusted example is spent on it: they make the belief. It is made in the strategy's scope.
 
@@ -57,7 +57,7 @@ class NoiseMatrix:
     et al. 2018 (GLC), arXiv:1802.05300.
     """
 
-    def __init__(self, num_classes, decay, start, ramp=True, dtype="float32"):
+    def __init__(self, num_classes, decay, start, ramp=False, dtype="float32"):
         for name, value in (("decay", decay), ("start", start)):
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {value}.")

@@ -130,7 +130,7 @@ class SwapGuard(keras.callbacks.Callback):
             logging.warning(
                 "The estimated noise matrix takes %s and %s for each other at epoch %d: of each, "
                 "most labels are thought to name the other. Unless that is so, start again with "
-                "--nomatrix_ramp.",
+                "a larger --matrix_start.",
                 *(self._class_names[i], self._class_names[j], epoch + 1),
             )
         self._before = found

@@ -28,11 +28,11 @@ def noisy(labels, matrix, seed):
 
 def test_one_step_by_hand():
     # p = (3/4, 1/4) and (1/2, 1/2), labels 0 and 1. Equal rows at first: q = p, so that
-    # the batch's matrix is [[3/8, 1/4], [1/8, 1/4]]; at step 8 the ramp gives d = 9/18.
-    made = NoiseMatrix(2, 0.99, start=0)
+    # the batch's matrix is [[3/8, 1/4], [1/8, 1/4]].
+    made = NoiseMatrix(2, 0.9, start=0)
     logits = tf.constant([[np.log(3.0), 0.0], [0.0, 0.0]], tf.float32)
     made.update(logits, tf.constant([0, 1]), tf.constant(8))
-    expected = 0.5 * np.full((2, 2), 0.25) + 0.5 * np.array([[3 / 8, 1 / 4], [1 / 8, 1 / 4]])
+    expected = 0.9 * np.full((2, 2), 0.25) + 0.1 * np.array([[3 / 8, 1 / 4], [1 / 8, 1 / 4]])
     np.testing.assert_allclose(made.mass, expected, rtol=1e-6)
     np.testing.assert_allclose(made.matrix(), expected / expected.sum(1, keepdims=True), rtol=1e-6)
 
@@ -59,7 +59,7 @@ def test_it_starts_with_a_share_of_the_labels_right_beyond_chance():
 
 
 def test_the_first_batch_counts_most_with_the_ramp():
-    ramp, none = NoiseMatrix(2, 0.99, 0.2), NoiseMatrix(2, 0.99, 0.2, ramp=False)
+    ramp, none = NoiseMatrix(2, 0.99, 0.2, ramp=True), NoiseMatrix(2, 0.99, 0.2)
     before = none.mass.numpy()
     logits, labels = tf.constant([[2.0, 0.0], [0.0, 1.0]]), tf.constant([0, 1])
     for made in (ramp, none):

@@ -55,7 +55,6 @@ def test_curves_are_means_in_percent_within_the_band_of_all_seeds():
         "kdmlc_cutout": method([0.1, 0.3]),
         "kdmlc --distillation_weight=1": method([0.9, 0.9]),
         "kdmlc_50_50": method([0.9, 0.9]),
-        "kdmlc_bayes": method([0.9, 0.9]),
     }
     cells = {"uniform0": cell(ce=method([0.8])), "flip40": cell(), "uniform80": cell(**rows)}
     figure = tool.curves(cells)
@@ -75,6 +74,16 @@ def test_curves_are_means_in_percent_within_the_band_of_all_seeds():
     corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices}
     assert corners == {(50, 20), (50, 40), (100, 50), (100, 70)}
     assert legend(figure) == ["kdmlc", "kdmlc_cutout"]
+
+
+def test_a_row_run_with_the_ramp_alone_stands_in_for_the_one_without():
+    ramped = {"ce --matrix_ramp": method([0.1, 0.2]), "mlc --matrix_ramp": method([0.3, 0.4])}
+    cells = {"uniform80": cell(ce=method([0.5, 0.6]), **ramped)}
+    (ax,) = [ax for ax in tool.curves(cells).figure.axes if ax.get_title()]
+    assert {row: line[1] for row, line in lines(ax).items()} == {"ce": [50, 60], "mlc": [30, 40]}
+    (ax,) = tool.noise_rate(cells).axes
+    found = [tuple(bar.lines[0].get_ydata()) for bar in ax.containers]
+    assert found == [(40.0,), (60.0,)]
 
 
 def test_a_late_students_curve_begins_where_it_did():

@@ -72,7 +72,7 @@ def test_main_rows_have_the_default_number_of_clean_images(row):
 
 
 def test_the_overview_shows_main_rows(monkeypatch, tmp_path, capsys, trained):
-    rows = "--rows=kdmlc,kdmlc_50_50,kdmlc_early,kdmlc_kd,kdmlc --matrix_start=0,ce,ce_50_50"
+    rows = "--rows=kdmlc,kdmlc_50_50,kdmlc --matrix_start=0,ce,ce_50_50"
     reproduce(monkeypatch, tmp_path, "track", "--cells=uniform80", rows, "--seeds=1")
     overview = capsys.readouterr().out.partition("| method |")[2].partition("\n\n")[0]
     shown = [line.split()[1] for line in overview.splitlines()[2:]]
@@ -81,26 +81,23 @@ def test_the_overview_shows_main_rows(monkeypatch, tmp_path, capsys, trained):
 
 def test_kdmlc_is_compared_with_the_others_students():
     rivals = tool.rivals()
-    assert rivals["kdmlc"] == [
+    plain = [
         *("ce", "ce_50_50", "clean_only", "clean_only_80_20", "finetune", "finetune_80_20"),
         *("glc", "glc_50_50", "mlc", "mlc_80_20", "offline_kd", "offline_kd_50_50"),
     ]
-    assert rivals["kdmlc_paper"] == rivals["kdmlc_50_50"] == rivals["kdmlc"]
-    both = [*rivals["kdmlc"], *(f"{row}_cutout" for row in rivals["kdmlc"])]
-    assert rivals["kdmlc_cutout"] == both and not set(both) & set(rivals)
+    assert rivals["kdmlc"] == tool.with_ramp(plain)
+    for row in ("kdmlc --matrix_ramp", "kdmlc_paper", "kdmlc_50_50"):
+        assert rivals[row] == rivals["kdmlc"]
+    both = tool.with_ramp([*plain, *(f"{row}_cutout" for row in plain)])
+    assert rivals["kdmlc_cutout"] == rivals["kdmlc_cutout --matrix_ramp"] == both
+    assert not set(both) & set(rivals)
 
 
-def test_the_student_starts_late_but_as_published_and_in_the_row_named_so():
+def test_kdmlcs_student_starts_late_but_as_published():
     for row in tool.ROWS:
         config = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
-        late = row.startswith("kdmlc") and not row.startswith(("kdmlc_early", "kdmlc_paper"))
+        late = row.startswith("kdmlc") and not row.startswith("kdmlc_paper")
         assert config.updates() == (3 if late else 1), row
-
-
-def test_the_corrector_of_bayes_rule_alone_never_learns():
-    for row in ("kdmlc_bayes", "kdmlc_bayes_50_50"):
-        bayes = config_of(f"--flagfile={tool.COMMON}", *tool.row_flags(row))
-        assert bayes.bayes_start and bayes.warmup() >= bayes.epochs
 
 
 def test_rows_as_published_are():
@@ -334,10 +331,8 @@ def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
     }
 
 
-@pytest.mark.parametrize("row, kappa", [("kdmlc", 0.0), ("kdmlc_kd", 0.5), ("kdmlc_paper", 0.5)])
-def test_a_run_of_an_earlier_default_is_of_the_row_that_names_it(
-    monkeypatch, tmp_path, capsys, trained, row, kappa
-):
+@pytest.mark.parametrize("row, kappa", [("kdmlc", 0.0), ("kdmlc_paper", 0.5)])
+def test_a_run_of_another_kappa_is_left_out(monkeypatch, tmp_path, capsys, trained, row, kappa):
     runs = tmp_path / "runs" / "track" / "flip40"
     write(runs / f"{row}-0", "kdmlc", 0, distillation_weight=kappa)
     write(runs / f"{row}-1", "kdmlc", 1, distillation_weight=0.5 - kappa)
@@ -361,7 +356,7 @@ def test_a_rows_flagfile_and_the_users_folders_are_found_from_anywhere(
     assert result["cells"]["flip40"]["methods"]["kdmlc_paper"]["config"]["temperature"] == 4
 
 
-def test_variants_and_other_splits_run_only_when_named(monkeypatch, tmp_path, trained):
+def test_other_splits_run_only_when_named(monkeypatch, tmp_path, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--seeds=1")
     rows = [pathlib.Path(command["run"]).name.removesuffix("-0") for command in trained]
     plain = ["ce", "clean_only", "finetune", "glc", "mlc", "mlc_teacher", "kdmlc_paper", "kdmlc"]
