@@ -20,12 +20,12 @@ images, or 50 and 50, whichever suits the method; a row with the other split end
 _50_50. Such rows run only when --rows names them.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
---runs (of the rows above and those named, and of seeds below --seeds), and the noise matrix that
-the row kdmlc estimated. What results/track.json holds of other runs stays in it, so that several
-machines and days can fill it: each run there says when and where it was made. --missing leaves out
-what it holds. Of two runs of one seed the later counts, of a row only those with the settings of
-its latest run; of those in --runs only such as have the settings that cell and row make today.
-tools/plot_track.py draws it.
+--runs (of the rows above, with and without --matrix_ramp, and those named, and of seeds below
+--seeds), and the noise matrix that the row kdmlc estimated. What results/track.json holds of other
+runs stays in it, so that several machines and days can fill it: each run there says when and where
+it was made. --missing leaves out what it holds. Of two runs of one seed the later counts, of a row
+only those with the settings of its latest run; of those in --runs only such as have the settings
+that cell and row make today. tools/plot_track.py draws it.
 """
 
 import argparse
@@ -156,7 +156,8 @@ def share_teacher(arguments, cell, row, seed):
     folder = folder_of(arguments, cell, row, seed)
     if not name.startswith("offline_kd") or (folder / "config.json").is_file():
         return
-    source = folder_of(arguments, cell, name.replace("offline_kd", "kdmlc"), seed)
+    teacher = name.replace("offline_kd", "kdmlc") + (RAMP if row.endswith(RAMP) else "")
+    source = folder_of(arguments, cell, teacher, seed)
     if measured.is_finished(source):
         tool = ROOT / "tools" / "shared_teacher.py"
         flags = flags_of_train(arguments, COMMON, cell_flags(cell, row), seed)

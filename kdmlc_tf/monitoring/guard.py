@@ -129,8 +129,8 @@ class SwapGuard(keras.callbacks.Callback):
             self.swapped.append((i, j))
             logging.warning(
                 "The estimated noise matrix takes %s and %s for each other at epoch %d: of each, "
-                "most labels are thought to name the other. Unless that is so, start again with "
-                "a larger --matrix_start.",
+                "most labels are thought to name the other. Unless that is so, start again "
+                "without --matrix_ramp, or with a larger --matrix_start.",
                 *(self._class_names[i], self._class_names[j], epoch + 1),
             )
         self._before = found

@@ -302,17 +302,21 @@ def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
     write(runs / "kdmlc-0", "kdmlc", 0)
     write(runs / "kdmlc-1", "kdmlc", 1, status="stopped")
     write(runs / "offline_kd_cutout-0", "offline_kd", 0)
-    rows = "--rows=offline_kd,offline_kd --distillation_weight=0,offline_kd_cutout,kdmlc_cutout"
+    write(runs / "kdmlc--matrix_ramp-0", "kdmlc", 0, matrix_ramp=True)
+    rows = "offline_kd,offline_kd --matrix_ramp,offline_kd --distillation_weight=0"
+    rows = f"--rows={rows},offline_kd_cutout,kdmlc_cutout"
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", rows, "--seeds=2", "--data_dir=d")
     assert [(source.name, folder.name) for source, folder, *_ in shared] == [
-        *(("kdmlc-0", "offline_kd-0"), ("kdmlc-0", "offline_kd--distillation_weight0-0")),
+        ("kdmlc-0", "offline_kd-0"),
+        ("kdmlc--matrix_ramp-0", "offline_kd--matrix_ramp-0"),
+        ("kdmlc-0", "offline_kd--distillation_weight0-0"),
         ("kdmlc_cutout-1", "offline_kd_cutout-1"),  # run before it, in this call
     ]
     config = config_of(*shared[0][2:])
     assert config == dataclasses.replace(
         tool.config_of("flip40", "offline_kd"), data_dir=config.data_dir
     )
-    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 8
+    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 10
 
 
 def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
