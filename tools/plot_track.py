@@ -32,8 +32,8 @@ CLASSES = (
 )
 _DOTS_PER_INCH = 110  # 8.2 inches are README's width
 _KEYS = 5  # of the legend in a line
-# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault); black stands for its sand, which is
-# pale on white. The markers say the same again.
+# For the colour-blind: Tol's "muted" (personal.sron.nl/~pault) and black; the yellow of his
+# "high-contrast" stands for its sand, which is pale on white. The markers say the same again.
 _COLOURS = {
     "ce": "#cc6677",
     "clean_only": "#44aa99",
@@ -42,10 +42,11 @@ _COLOURS = {
     "mlc": "#88ccee",
     "mlc_teacher": "#332288",
     "offline_kd": "#aa4499",
+    "offline_kd_mlc": "#ddaa33",
     "kdmlc_paper": "#882255",
     "kdmlc": "#000000",
 }
-_MARKERS = dict(zip(_COLOURS, "sDv^oP<Xh", strict=True))
+_MARKERS = dict(zip(_COLOURS, "sDv^oP<*Xh", strict=True))
 
 
 def main():

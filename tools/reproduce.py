@@ -58,6 +58,8 @@ SPLITS = {
     "_80_20": "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19",
     "_50_50": "--batch_size=50 --clean_batch_size=50 --epochs=16 --milestones=12",
 }
+# What makes a teacher mlc's (METHOD_PRESETS in kdmlc_tf/config.py).
+MLC = "--nobayes_start --warmup_epochs=0 --average_decay=0 --notrain_on_meta"
 METHODS_FLAGS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
@@ -66,11 +68,12 @@ METHODS_FLAGS = {
     "mlc": "--method=mlc",
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
+    "offline_kd_mlc": f"--method=offline_kd {MLC}",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
     "kdmlc": "--method=kdmlc",
 }
 # They take as many trusted images as noisy ones (docs/ABLATIONS.md, "How a batch is split").
-_AS_MANY = ("clean_only", "finetune", "mlc", "mlc_teacher", "kdmlc_paper")
+_AS_MANY = ("clean_only", "finetune", "mlc", "mlc_teacher", "offline_kd_mlc", "kdmlc_paper")
 ROWS = {}
 for _row, _flags in METHODS_FLAGS.items():
     _own, _other = ("_50_50", "_80_20") if _row in _AS_MANY else ("_80_20", "_50_50")
@@ -154,9 +157,10 @@ def share_teacher(arguments, cell, row, seed):
     """
     name = row.partition(" ")[0]
     folder = folder_of(arguments, cell, row, seed)
-    if not name.startswith("offline_kd") or (folder / "config.json").is_file():
+    teacher = name.replace("offline_kd", "kdmlc")
+    if teacher == name or teacher not in ROWS or (folder / "config.json").is_file():
         return
-    teacher = name.replace("offline_kd", "kdmlc") + (RAMP if row.endswith(RAMP) else "")
+    teacher += RAMP if row.endswith(RAMP) else ""
     source = folder_of(arguments, cell, teacher, seed)
     if measured.is_finished(source):
         tool = ROOT / "tools" / "shared_teacher.py"

@@ -104,7 +104,7 @@ def test_compared_cells_have_a_panel_each_in_their_order():
 def test_plain_rows_differ_in_colour_and_marker():
     plain = [tool._style(row) for row in tool.MAIN_ROWS if not row.endswith(tool.CUTOUT)]
     colours = [to_rgb(style["color"]) for style in plain]
-    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 9
+    assert len(plain) == len(set(colours)) == len({style["marker"] for style in plain}) == 10
 
 
 def test_a_methods_rows_differ_in_their_lines_alone():

@@ -56,7 +56,7 @@ def test_every_row_is_a_method_on_the_same_student(row):
     assert row.startswith(config.method)
     assert config.student == (tool.TEACHER if row.startswith("mlc_teacher") else STUDENT)
     assert config.cutout == (16 if row.endswith("_cutout") else 0)
-    as_many = row.startswith(("clean_only", "finetune", "mlc", "kdmlc_paper"))
+    as_many = row.startswith(("clean_only", "finetune", "mlc", "offline_kd_mlc", "kdmlc_paper"))
     even = "_50_50" in row or as_many and "_80_20" not in row
     split = (config.batch_size, config.clean_batch_size)
     assert split == ((50, 50) if even else (80, 20))
@@ -84,6 +84,7 @@ def test_kdmlc_is_compared_with_the_others_students():
     plain = [
         *("ce", "ce_50_50", "clean_only", "clean_only_80_20", "finetune", "finetune_80_20"),
         *("glc", "glc_50_50", "mlc", "mlc_80_20", "offline_kd", "offline_kd_50_50"),
+        *("offline_kd_mlc", "offline_kd_mlc_80_20"),
     ]
     assert rivals["kdmlc"] == tool.with_ramp(plain)
     for row in ("kdmlc --matrix_ramp", "kdmlc_paper", "kdmlc_50_50"):
@@ -101,7 +102,7 @@ def test_kdmlcs_student_starts_late_but_as_published():
 
 
 def test_rows_as_published_are():
-    for row in ("mlc", "kdmlc_paper"):
+    for row in ("mlc", "offline_kd_mlc", "kdmlc_paper"):
         config = config_of(*tool.row_flags(row))
         found = (config.bayes_start, config.warmup(), config.average_decay, config.train_on_meta)
         assert found == (False, 0, 0, False)
@@ -364,8 +365,10 @@ def test_other_splits_run_only_when_named(monkeypatch, tmp_path, trained):
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", "--seeds=1")
     rows = [pathlib.Path(command["run"]).name.removesuffix("-0") for command in trained]
     plain = ["ce", "clean_only", "finetune", "glc", "mlc", "mlc_teacher", "kdmlc_paper", "kdmlc"]
-    last = ["offline_kd", "offline_kd_cutout"]
-    assert rows == [*plain, *(f"{row}_cutout" for row in plain), *last]
+    last = ["offline_kd", "offline_kd_mlc"]
+    assert rows == [
+        f"{row}{cutout}" for part in (plain, last) for cutout in ("", "_cutout") for row in part
+    ]
 
 
 def test_a_setting_that_earlier_runs_did_not_have_is_no_difference(monkeypatch, tmp_path, trained):
