@@ -7,9 +7,8 @@ import statistics
 from kdmlc_tf.config import differences
 from kdmlc_tf.replacing import replacing_file
 
-TEACHER_FROM = (
-    "teacher_from.json"  # in a folder: where the teacher that its run begins with is from
-)
+# In a run's folder: where the teacher that it begins with is from.
+TEACHER_FROM = "teacher_from.json"
 _ACCURACIES = {  # of a report's "results"; none is chosen on the test set
     "last_test_student_accuracy": ("last", "test_student_accuracy"),
     "last_test_teacher_accuracy": ("last", "test_teacher_accuracy"),
