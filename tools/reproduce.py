@@ -58,8 +58,8 @@ SPLITS = {
     "_80_20": "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19",
     "_50_50": "--batch_size=50 --clean_batch_size=50 --epochs=16 --milestones=12",
 }
-# What makes a teacher mlc's (METHOD_PRESETS in kdmlc_tf/config.py).
-MLC = "--nobayes_start --warmup_epochs=0 --average_decay=0 --notrain_on_meta"
+# METHOD_PRESETS of kdmlc_tf/config.py has the same for mlc.
+_TEACHER_BY_MLC = "--nobayes_start --warmup_epochs=0 --average_decay=0 --notrain_on_meta"
 METHODS_FLAGS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
@@ -68,7 +68,7 @@ METHODS_FLAGS = {
     "mlc": "--method=mlc",
     "mlc_teacher": f"--method=mlc --student={TEACHER}",
     "offline_kd": "--method=offline_kd",
-    "offline_kd_mlc": f"--method=offline_kd {MLC}",
+    "offline_kd_mlc": f"--method=offline_kd {_TEACHER_BY_MLC}",
     "kdmlc_paper": "--method=kdmlc --flagfile=flags/paper_kdmlc.flags",
     "kdmlc": "--method=kdmlc",
 }
@@ -157,10 +157,9 @@ def share_teacher(arguments, cell, row, seed):
     """
     name = row.partition(" ")[0]
     folder = folder_of(arguments, cell, row, seed)
-    teacher = name.replace("offline_kd", "kdmlc")
-    if teacher == name or teacher not in ROWS or (folder / "config.json").is_file():
+    if not leads.has_kdmlcs_teacher(name) or (folder / "config.json").is_file():
         return
-    teacher += RAMP if row.endswith(RAMP) else ""
+    teacher = name.replace("offline_kd", "kdmlc") + (RAMP if row.endswith(RAMP) else "")
     source = folder_of(arguments, cell, teacher, seed)
     if measured.is_finished(source):
         tool = ROOT / "tools" / "shared_teacher.py"

@@ -28,7 +28,8 @@ def test_seeds_are_compared_with_the_same_seeds():
     }
     rivals = {"kdmlc": ["ce", "mlc", "glc"]}
     assert leads.table({"flip40": {"methods": cell}}, rivals).splitlines() == [
-        "| cell | row | best other | but offline_kd | mlc | validation (noisy) | of its teacher |",
+        "| cell | row | best other | best without KDMLC's teacher | mlc | validation (noisy) | "
+        "of its teacher |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| flip40 | kdmlc | ce: 5.0 (1) | ce: 5.0 (1) | mlc: 6.0, least 2.0 (2) | "
         "mlc: 2.8, least 0.5 (2) | 93.3, least 80.0 (3) |",

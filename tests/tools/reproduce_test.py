@@ -114,6 +114,18 @@ def test_rows_as_published_are():
     assert config_of("--method=mlc", "--bayes_start").bayes_start
 
 
+def test_offline_kd_mlc_has_the_settings_of_mlc_on_the_teachers_network():
+    flags = {row: [f"--flagfile={tool.COMMON}", *tool.row_flags(row)] for row in tool.ROWS}
+    mlc, offline = (config_of(*flags[row]) for row in ("mlc_teacher", "offline_kd_mlc"))
+    assert (offline.teacher, offline.student) == (mlc.student, STUDENT)
+    assert offline.warmup() == mlc.warmup() == 0
+    of_another_student = {
+        name: getattr(mlc, name)
+        for name in ("method", "student", "distillation_weight", "student_updates")
+    }
+    assert dataclasses.replace(offline, **of_another_student) == mlc
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Instead of training: each command is noted and leaves a run, finished or not."""
@@ -305,7 +317,7 @@ def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
     write(runs / "offline_kd_cutout-0", "offline_kd", 0)
     write(runs / "kdmlc--matrix_ramp-0", "kdmlc", 0, matrix_ramp=True)
     rows = "offline_kd,offline_kd --matrix_ramp,offline_kd --distillation_weight=0"
-    rows = f"--rows={rows},offline_kd_cutout,kdmlc_cutout"
+    rows = f"--rows={rows},offline_kd_cutout,kdmlc_cutout,offline_kd_mlc"
     reproduce(monkeypatch, tmp_path, "track", "--cells=flip40", rows, "--seeds=2", "--data_dir=d")
     assert [(source.name, folder.name) for source, folder, *_ in shared] == [
         ("kdmlc-0", "offline_kd-0"),
@@ -317,7 +329,7 @@ def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
     assert config == dataclasses.replace(
         tool.config_of("flip40", "offline_kd"), data_dir=config.data_dir
     )
-    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 10
+    assert pathlib.Path(config.data_dir).name == "d" and len(trained) == 12
 
 
 def test_a_setting_that_the_method_does_not_look_at_is_no_difference(
