@@ -44,6 +44,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdmlc_tf import cli  # noqa: E402
+from kdmlc_tf.config import METHOD_PRESETS  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
 from tools import leads, measured  # noqa: E402
 
@@ -58,8 +59,7 @@ SPLITS = {
     "_80_20": "--batch_size=80 --clean_batch_size=20 --epochs=25 --milestones=19",
     "_50_50": "--batch_size=50 --clean_batch_size=50 --epochs=16 --milestones=12",
 }
-# METHOD_PRESETS of kdmlc_tf/config.py has the same for mlc.
-_TEACHER_BY_MLC = "--nobayes_start --warmup_epochs=0 --average_decay=0 --notrain_on_meta"
+_TEACHER_BY_MLC = " ".join(f"--{name}={value}" for name, value in METHOD_PRESETS["mlc"].items())
 METHODS_FLAGS = {
     "ce": "--method=ce",
     "clean_only": "--method=clean_only",
