@@ -111,6 +111,18 @@ def test_the_shortcut_takes_every_second_pixel_and_adds_zeros(pixels):
     np.testing.assert_array_equal(answer[..., 3:], np.zeros((2, *answer.shape[1:3], 2)))
 
 
+@pytest.mark.parametrize("pixels", [4, 5])
+def test_the_shortcuts_gradient_goes_to_the_pixels_it_takes(pixels):
+    images = tf.ones((2, pixels, pixels, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        answer = ZeroPaddedShortcut(5, 2)(images)
+    upstream = tf.random.stateless_normal(answer.shape, seed=(0, 1))
+    expected = np.zeros(images.shape, "float32")
+    expected[:, ::2, ::2] = upstream[..., :3]
+    np.testing.assert_array_equal(tape.gradient(answer, images, upstream), expected)
+
+
 def test_the_shortcut_is_made_again_from_its_configuration():
     again = ZeroPaddedShortcut.from_config(ZeroPaddedShortcut(5, 2, name="skip").get_config())
     assert (again.channels, again.strides, again.name) == (5, 2, "skip")
