@@ -23,9 +23,8 @@ class ZeroPaddedShortcut(keras.layers.Layer):
 
     def call(self, images):
         """[batch, h, w, c] to [batch, ceil(h / strides), ceil(w / strides), channels]."""
-        kept = images
-        if self.strides > 1:  # images[:, ::s, ::s], which takes a CPU several times as long
-            kept = tf.nn.avg_pool2d(images, 1, self.strides, padding="SAME")
+        # images[:, ::s, ::s], which takes a CPU several times as long
+        kept = tf.nn.avg_pool2d(images, 1, self.strides, padding="SAME")
         return tf.pad(kept, [[0, 0]] * 3 + [[0, self.channels - images.shape[-1]]])
 
     def compute_output_shape(self, input_shape):
