@@ -12,6 +12,12 @@ _COLUMNS = (
     *("best other", "best without KDMLC's teacher", "mlc"),
     *("validation (noisy)", "of its teacher"),
 )
+_IN_SHORT = {
+    "mlc": "points over mlc",
+    "best without KDMLC's teacher": "over the best row without kdmlc's teacher",
+    "best other": "over the best row",
+    "of its teacher": "share of its teacher's accuracy (%)",
+}
 
 
 def table(cells, rivals):
@@ -28,24 +34,51 @@ def table(cells, rivals):
       cells: dict cell -> its part of the result, with "methods".
       rivals: dict row -> the rows that it is compared with.
     """
-    lines = []
-    for cell, part in cells.items():
-        for row, others in rivals.items():
-            runs = measured.runs_of(part, row)
-            compared = {name: measured.runs_of(part, name) for name in others}
-            independent = {name: compared[name] for name in others if not has_kdmlcs_teacher(name)}
-            mlc = {name: compared[name] for name in _MLC if name in compared}
-            best = _smallest(runs, compared, _TEST)
-            if best:
-                figures = [
-                    _named(best),
-                    _named(_smallest(runs, independent, _TEST)),
-                    _named(_smallest(runs, mlc, _TEST)),
-                    _named(_smallest(runs, compared, _VALIDATION)),
-                    _text(_kept(runs)),
-                ]
-                lines.append(measured.line([cell, row, *figures]))
+    lines = [
+        measured.line([cell, row, *figures.values()])
+        for cell, part in cells.items()
+        for row, others in rivals.items()
+        if (figures := _figures(part, row, others))
+    ]
     return "\n".join([*measured.head(["cell", "row", *_COLUMNS]), *lines]) if lines else ""
+
+
+def in_short(cells, row, others):
+    """The leads of one row, a column for each cell, without those on the validation labels.
+
+    Args:
+      cells: as for `table`.
+      row: KDMLC's.
+      others: the rows that it is compared with.
+    """
+    found = {cell: _figures(part, row, others) for cell, part in cells.items()}
+    found = {cell: figures for cell, figures in found.items() if figures}
+    if not found:
+        return ""
+    lines = [
+        measured.line([label, *(figures[name] for figures in found.values())])
+        for name, label in _IN_SHORT.items()
+    ]
+    return "\n".join([*measured.head([f"{row}'s student", *found]), *lines])
+
+
+def _figures(part, row, others):
+    """A line of the table in a cell's part, dict of _COLUMNS -> text; None where it has no lead."""
+    runs = measured.runs_of(part, row)
+    compared = {name: measured.runs_of(part, name) for name in others}
+    independent = {name: compared[name] for name in others if not has_kdmlcs_teacher(name)}
+    mlc = {name: compared[name] for name in _MLC if name in compared}
+    best = _smallest(runs, compared, _TEST)
+    if best is None:
+        return None
+    texts = [
+        _named(best),
+        _named(_smallest(runs, independent, _TEST)),
+        _named(_smallest(runs, mlc, _TEST)),
+        _named(_smallest(runs, compared, _VALIDATION)),
+        _text(_kept(runs)),
+    ]
+    return dict(zip(_COLUMNS, texts, strict=True))
 
 
 def has_kdmlcs_teacher(row):

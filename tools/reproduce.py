@@ -185,10 +185,11 @@ def track(arguments, known):
 
 
 def tables_of(result):
-    """The track's tables: dict "overview", "figures", "leads" -> Markdown; without empty ones.
+    """The track's tables, dict name -> Markdown; without empty ones.
 
-    The overview, README.md's, is the student's accuracy alone, of the main rows, in the cells that
-    are compared and in those of Fashion-MNIST.
+    "overview" and "in_short" are README.md's, of the cells that are compared and of those of
+    Fashion-MNIST: the student's accuracy alone, of the main rows, and the leads of the row kdmlc.
+    "figures" and "leads" have all cells and rows.
     """
     cells = result["cells"]
     names = [*CELLS, *(cell for cell in cells if cell.startswith("fashion_"))]
@@ -196,6 +197,7 @@ def tables_of(result):
     shown = [row for row in rows_of_students() if row.removesuffix(RAMP) in MAIN_ROWS]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
+        "in_short": leads.in_short(compared, "kdmlc", rivals()["kdmlc"]),
         "figures": measured.table(cells),
         "leads": leads.table(cells, rivals()),
     }

@@ -36,6 +36,24 @@ def test_seeds_are_compared_with_the_same_seeds():
     ]
 
 
+def test_in_short_the_leads_of_one_row_have_a_column_for_each_cell():
+    cell = {
+        "kdmlc": row([0.6, 0.62], [0.2, 0.2], [0.75, 0.62]),
+        "offline_kd": row([0.6], [0.2]),
+        "mlc": row([0.5, 0.6], [0.15, 0.195]),
+    }
+    cells = {"flip40": {"methods": cell}, "uniform80": {"methods": {"kdmlc": cell["kdmlc"]}}}
+    assert leads.in_short(cells, "kdmlc", ["offline_kd", "mlc"]).splitlines() == [
+        "| kdmlc's student | flip40 |",
+        "| --- | --- |",
+        "| points over mlc | mlc: 6.0, least 2.0 (2) |",
+        "| over the best row without kdmlc's teacher | mlc: 6.0, least 2.0 (2) |",
+        "| over the best row | offline_kd: 0.0 (1) |",
+        "| share of its teacher's accuracy (%) | 90.0, least 80.0 (2) |",
+    ]
+    assert leads.in_short(cells, "kdmlc", ["ce"]) == ""
+
+
 def test_a_row_that_nothing_is_compared_with_has_no_lead():
     alone = {"kdmlc": row([0.6], [0.2], [0.7]), "mlc": row([None, 0.5], [None, 0.2])}
     cells = {"flip40": {"methods": alone}, "uniform80": {"methods": {"ce": row([0.5], [0.2])}}}
