@@ -36,7 +36,7 @@ def test_the_tracks_runs_have_the_settings_of_their_cells_and_rows(result):
     "table, document",
     [
         ("overview", "README.md"),
-        ("in_short", "README.md"),
+        ("leads_in_short", "README.md"),
         ("figures", "docs/TRACK.md"),
         ("leads", "docs/TRACK.md"),
     ],

@@ -8,15 +8,12 @@ _TEST = "last_test_student_accuracy"
 _VALIDATION = "last_val_student_accuracy"
 _TEACHER = "last_test_teacher_accuracy"
 _MLC = ("mlc", "mlc_80_20")
-_COLUMNS = (
-    *("best other", "best without KDMLC's teacher", "mlc"),
-    *("validation (noisy)", "of its teacher"),
-)
+# A lead's column in the table: its line in short.
 _IN_SHORT = {
-    "mlc": "points over mlc",
-    "best without KDMLC's teacher": "over the best row without kdmlc's teacher",
-    "best other": "over the best row",
-    "of its teacher": "share of its teacher's accuracy (%)",
+    "mlc": "over mlc",
+    "best without KDMLC's teacher": "over the best other method without kdmlc's teacher",
+    "best other": "over the best other method",
+    "of its teacher": "of its teacher's accuracy (%)",
 }
 
 
@@ -34,36 +31,51 @@ def table(cells, rivals):
       cells: dict cell -> its part of the result, with "methods".
       rivals: dict row -> the rows that it is compared with.
     """
-    lines = [
-        measured.line([cell, row, *figures.values()])
+    found = {
+        (cell, row): texts
         for cell, part in cells.items()
         for row, others in rivals.items()
-        if (figures := _figures(part, row, others))
-    ]
-    return "\n".join([*measured.head(["cell", "row", *_COLUMNS]), *lines]) if lines else ""
+        if (texts := _leads_of(part, row, others))
+    }
+    if not found:
+        return ""
+    head = measured.head(["cell", "row", *next(iter(found.values()))])
+    lines = [measured.line([*names, *texts.values()]) for names, texts in found.items()]
+    return "\n".join([*head, *lines])
 
 
 def in_short(cells, row, others):
-    """The leads of one row, a column for each cell, without those on the validation labels.
+    """Some of one row's leads, a column for each cell where it has any; "" where there is none.
 
     Args:
       cells: as for `table`.
-      row: KDMLC's.
+      row: one of KDMLC's rows.
       others: the rows that it is compared with.
     """
-    found = {cell: _figures(part, row, others) for cell, part in cells.items()}
-    found = {cell: figures for cell, figures in found.items() if figures}
+    found = {cell: _leads_of(part, row, others) for cell, part in cells.items()}
+    found = {cell: texts for cell, texts in found.items() if texts}
     if not found:
         return ""
     lines = [
-        measured.line([label, *(figures[name] for figures in found.values())])
-        for name, label in _IN_SHORT.items()
+        measured.line([label, *(texts[column] for texts in found.values())])
+        for column, label in _IN_SHORT.items()
     ]
     return "\n".join([*measured.head([f"{row}'s student", *found]), *lines])
 
 
-def _figures(part, row, others):
-    """A line of the table in a cell's part, dict of _COLUMNS -> text; None where it has no lead."""
+def has_kdmlcs_teacher(row):
+    """Whether a row of another method has a teacher that was trained as KDMLC's is."""
+    return row.startswith("offline_kd") and not row.startswith("offline_kd_mlc")
+
+
+def _leads_of(part, row, others):
+    """What one row leads by in one cell, dict column -> text; None where it has no lead.
+
+    Args:
+      part: the cell's, with "methods".
+      row: one of KDMLC's rows.
+      others: the rows that it is compared with.
+    """
     runs = measured.runs_of(part, row)
     compared = {name: measured.runs_of(part, name) for name in others}
     independent = {name: compared[name] for name in others if not has_kdmlcs_teacher(name)}
@@ -71,19 +83,13 @@ def _figures(part, row, others):
     best = _smallest(runs, compared, _TEST)
     if best is None:
         return None
-    texts = [
-        _named(best),
-        _named(_smallest(runs, independent, _TEST)),
-        _named(_smallest(runs, mlc, _TEST)),
-        _named(_smallest(runs, compared, _VALIDATION)),
-        _text(_kept(runs)),
-    ]
-    return dict(zip(_COLUMNS, texts, strict=True))
-
-
-def has_kdmlcs_teacher(row):
-    """Whether a row of another method has a teacher that was trained as KDMLC's is."""
-    return row.startswith("offline_kd") and not row.startswith("offline_kd_mlc")
+    return {
+        "best other": _named(best),
+        "best without KDMLC's teacher": _named(_smallest(runs, independent, _TEST)),
+        "mlc": _named(_smallest(runs, mlc, _TEST)),
+        "validation (noisy)": _named(_smallest(runs, compared, _VALIDATION)),
+        "of its teacher": _text(_kept(runs)),
+    }
 
 
 def _leads(runs, others, name):

@@ -21,11 +21,12 @@ _50_50. Such rows run only when --rows names them.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
 --runs (of the rows above, with and without --matrix_ramp, and those named, and of seeds below
---seeds), and the noise matrix that the row kdmlc estimated. What results/track.json holds of other
-runs stays in it, so that several machines and days can fill it: each run there says when and where
-it was made. --missing leaves out what it holds. Of two runs of one seed the later counts, of a row
-only those with the settings of its latest run; of those in --runs only such as have the settings
-that cell and row make today. tools/plot_track.py draws it.
+--seeds; one with it only where a seed has not been run without), and the noise matrix that the row
+kdmlc estimated. What results/track.json holds of other runs stays in it, so that several machines
+and days can fill it: each run there says when and where it was made. --missing leaves out what it
+holds. Of two runs of one seed the later counts, of a row only those with the settings of its latest
+run; of those in --runs only such as have the settings that cell and row make today.
+tools/plot_track.py draws it.
 """
 
 import argparse
@@ -173,7 +174,7 @@ def track(arguments, known):
     for cell in dict.fromkeys([*cell_files(), *known]):
         before = known.get(cell, {})
         folders = finished(arguments, cell)
-        rows = measured.merged(before, folders, ROWS)
+        rows = without_superseded(measured.merged(before, folders, ROWS))
         if rows:
             matrix = noise_matrix(
                 rows.get("kdmlc"), folders.get("kdmlc", {}), before.get("noise_matrix")
@@ -184,10 +185,21 @@ def track(arguments, known):
     return {"command": track_command(cells), "settings": common_settings(), "cells": cells}
 
 
+def without_superseded(rows):
+    """A cell's rows but those with the ramp whose seeds have all been run without it.
+
+    Args:
+      rows: dict row -> as of `measured.summary`.
+    """
+    seeds = {row: set(method["runs"]) for row, method in rows.items()}
+    superseded = {row + RAMP for row in rows if seeds.get(row + RAMP, set()) <= seeds[row]}
+    return {row: method for row, method in rows.items() if row not in superseded}
+
+
 def tables_of(result):
     """The track's tables, dict name -> Markdown; without empty ones.
 
-    "overview" and "in_short" are README.md's, of the cells that are compared and of those of
+    "overview" and "leads_in_short" are README.md's, of the cells that are compared and of those of
     Fashion-MNIST: the student's accuracy alone, of the main rows, and the leads of the row kdmlc.
     "figures" and "leads" have all cells and rows.
     """
@@ -197,7 +209,7 @@ def tables_of(result):
     shown = [row for row in rows_of_students() if row.removesuffix(RAMP) in MAIN_ROWS]
     tables = {
         "overview": measured.overview(compared, shown) if compared else "",
-        "in_short": leads.in_short(compared, "kdmlc", rivals()["kdmlc"]),
+        "leads_in_short": leads.in_short(compared, "kdmlc", rivals()["kdmlc"]),
         "figures": measured.table(cells),
         "leads": leads.table(cells, rivals()),
     }

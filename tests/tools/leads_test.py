@@ -36,7 +36,7 @@ def test_seeds_are_compared_with_the_same_seeds():
     ]
 
 
-def test_in_short_the_leads_of_one_row_have_a_column_for_each_cell():
+def test_in_short_one_row_has_a_column_for_each_cell_where_it_leads():
     cell = {
         "kdmlc": row([0.6, 0.62], [0.2, 0.2], [0.75, 0.62]),
         "offline_kd": row([0.6], [0.2]),
@@ -46,10 +46,10 @@ def test_in_short_the_leads_of_one_row_have_a_column_for_each_cell():
     assert leads.in_short(cells, "kdmlc", ["offline_kd", "mlc"]).splitlines() == [
         "| kdmlc's student | flip40 |",
         "| --- | --- |",
-        "| points over mlc | mlc: 6.0, least 2.0 (2) |",
-        "| over the best row without kdmlc's teacher | mlc: 6.0, least 2.0 (2) |",
-        "| over the best row | offline_kd: 0.0 (1) |",
-        "| share of its teacher's accuracy (%) | 90.0, least 80.0 (2) |",
+        "| over mlc | mlc: 6.0, least 2.0 (2) |",
+        "| over the best other method without kdmlc's teacher | mlc: 6.0, least 2.0 (2) |",
+        "| over the best other method | offline_kd: 0.0 (1) |",
+        "| of its teacher's accuracy (%) | 90.0, least 80.0 (2) |",
     ]
     assert leads.in_short(cells, "kdmlc", ["ce"]) == ""
 

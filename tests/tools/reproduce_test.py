@@ -79,6 +79,19 @@ def test_the_overview_shows_main_rows(monkeypatch, tmp_path, capsys, trained):
     assert shown == ["ce", "kdmlc"]
 
 
+def test_a_row_with_the_ramp_stays_where_a_seed_has_not_been_run_without():
+    rows = {
+        "kdmlc": {"runs": {"0": {}, "1": {}}},
+        "kdmlc --matrix_ramp": {"runs": {"0": {}, "2": {}}},
+        "offline_kd": {"runs": {"0": {}, "1": {}}},
+        "offline_kd --matrix_ramp": {"runs": {"1": {}}},
+        "kdmlc_cutout --matrix_ramp": {"runs": {"0": {}}},
+    }
+    assert [row for row in rows if row not in tool.without_superseded(rows)] == [
+        "offline_kd --matrix_ramp"
+    ]
+
+
 def test_kdmlc_is_compared_with_the_others_students():
     rivals = tool.rivals()
     plain = [
