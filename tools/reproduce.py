@@ -21,12 +21,12 @@ _50_50. Such rows run only when --rows names them.
 
 The result holds whatever is finished in any cell, of this call and of earlier ones in the same
 --runs (of the rows above, with and without --matrix_ramp, and those named, and of seeds below
---seeds; one with it only where a seed has not been run without), and the noise matrix that the row
-kdmlc estimated. What results/track.json holds of other runs stays in it, so that several machines
-and days can fill it: each run there says when and where it was made. --missing leaves out what it
-holds. Of two runs of one seed the later counts, of a row only those with the settings of its latest
-run; of those in --runs only such as have the settings that cell and row make today.
-tools/plot_track.py draws it.
+--seeds; a row with --matrix_ramp stays only while one of its seeds has not been run without it),
+and the noise matrix that the row kdmlc estimated. What results/track.json holds of other runs stays
+in it, so that several machines and days can fill it: each run there says when and where it was
+made. --missing leaves out what it holds. Of two runs of one seed the later counts, of a row only
+those with the settings of its latest run; of those in --runs only such as have the settings that
+cell and row make today. tools/plot_track.py draws it.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def run_track(arguments, known):
     for seed in range(0 if arguments.tabulate else arguments.seeds):
         for cell in cells:
             for row in rows:
-                if arguments.missing and str(seed) in measured.runs_of(known.get(cell), row):
+                if arguments.missing and str(seed) in seeds_held(known.get(cell), row):
                     continue
                 share_teacher(arguments, cell, row, seed)
                 folder = folder_of(arguments, cell, row, seed)
@@ -185,6 +185,11 @@ def track(arguments, known):
     return {"command": track_command(cells), "settings": common_settings(), "cells": cells}
 
 
+def seeds_held(part, row):
+    """The seeds that a cell's part of the result, or None, has of a row, or of it without ramp."""
+    return {*measured.runs_of(part, row), *measured.runs_of(part, row.removesuffix(RAMP))}
+
+
 def without_superseded(rows):
     """A cell's rows but those with the ramp whose seeds have all been run without it.
 
@@ -192,7 +197,11 @@ def without_superseded(rows):
       rows: dict row -> as of `measured.summary`.
     """
     seeds = {row: set(method["runs"]) for row, method in rows.items()}
-    superseded = {row + RAMP for row in rows if seeds.get(row + RAMP, set()) <= seeds[row]}
+    superseded = {
+        row
+        for row in rows
+        if row.endswith(RAMP) and seeds[row] <= seeds.get(row.removesuffix(RAMP), set())
+    }
     return {row: method for row, method in rows.items() if row not in superseded}
 
 

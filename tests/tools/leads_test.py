@@ -76,6 +76,11 @@ def test_rows_with_kdmlcs_teacher_stand_apart():
     assert "| offline_kd --matrix_ramp: −2.0 (1) | offline_kd_mlc: 3.0 (1) | – |" in table
 
 
+def test_what_rounds_to_nothing_has_no_sign():
+    cell = {"kdmlc": row([0.5], [0.2], [0.5]), "ce": row([0.5002], [0.2])}
+    assert "| ce: 0.0 (1) |" in leads.table({"flip40": {"methods": cell}}, {"kdmlc": ["ce"]})
+
+
 def test_without_mlc_its_column_is_empty():
     cell = {"kdmlc": row([0.5], [0.2], [0.5]), "ce": row([0.52], [0.2])}
     table = leads.table({"flip40": {"methods": cell}}, {"kdmlc": ["ce", "mlc"]})

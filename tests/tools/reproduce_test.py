@@ -313,6 +313,19 @@ def test_only_what_the_result_lacks_is_run(monkeypatch, tmp_path, trained):
     assert refused.value.code == 2
 
 
+def test_a_row_with_the_ramp_counts_where_a_seed_lacks_one_without(monkeypatch, tmp_path, trained):
+    part = ("track", "--cells=flip40", "--missing")
+    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc", "--seeds=1")
+    del trained[:]
+    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc --matrix_ramp", "--seeds=2")
+    assert [pathlib.Path(command["run"]).name for command in trained] == ["kdmlc--matrix_ramp-1"]
+    path = tmp_path / "results" / "track.json"
+    rows = json.loads(path.read_text())["cells"]["flip40"]["methods"]
+    assert [[*method["runs"]] for method in rows.values()] == [["0"], ["1"]]
+    reproduce(monkeypatch, tmp_path, *part, "--rows=kdmlc", "--seeds=2")
+    assert list(json.loads(path.read_text())["cells"]["flip40"]["methods"]) == ["kdmlc"]
+
+
 def test_offline_kd_begins_with_the_teacher_of_a_finished_run_of_kdmlc(
     monkeypatch, tmp_path, trained
 ):
