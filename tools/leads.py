@@ -133,8 +133,7 @@ def _text(values):
     """Mean, the least of several, and how many: "6.8, least 5.3 (3)"; "–" of none."""
     if not values:
         return "–"
-    mean, least = (
-        round(value, 1) + 0 for value in (statistics.mean(values), min(values))
-    )  # no -0.0
+    # + 0: -0.0 is 0.0.
+    mean, least = (round(value, 1) + 0 for value in (statistics.mean(values), min(values)))
     of_several = f", least {least:.1f}" if len(values) > 1 else ""
     return f"{mean:.1f}{of_several} ({len(values)})".replace("-", "−")
