@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from tools import measure_labels, measured, reproduce
+from tools import choices, measure_labels, measured, reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -46,6 +46,20 @@ def test_the_tracks_tables_stand_in_the_documents(result, table, document):
     assert f"\n\n{reproduce.tables_of(result)[table]}\n\n" in text, (
         f"{document}: put in what `python tools/reproduce.py track --tabulate` prints"
     )
+
+
+def test_what_validation_says_of_each_choice_stands_in_the_documents(result):
+    found = {"track.json": result["cells"]}
+    found["track_ramp.json"] = measured.read(ROOT / "results" / "track_ramp.json")["cells"]
+    tables = {
+        "docs/ABLATIONS.md": choices.table(found, choices.CHOICES),
+        "docs/TRACK.md": choices.tuning(result["cells"]),
+    }
+    for document, table in tables.items():
+        text = (ROOT / document).read_text(encoding="utf-8")
+        assert f"\n\n{table}\n\n" in text, (
+            f"{document}: put in what `python tools/choices.py` prints"
+        )
 
 
 def test_the_shares_of_right_labels_stand_in_the_document():

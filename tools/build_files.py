@@ -33,6 +33,10 @@ DATA = {
     "distribution_test": ["replicas.py"],
     "multi_worker_test": ["worker.py"],
     "tools/check_clothing1m_test": ["//tools:check_clothing1m.py"],
+    "tools/choices_test": [
+        *("//:flags", "//tools:choices.py", "//tools:leads.py", "//tools:measured.py"),
+        "//tools:reproduce.py",
+    ],
     "tools/leads_test": ["//tools:leads.py", "//tools:measured.py"],
     "tools/measure_labels_test": [
         *("//:flags", "//tools:leads.py", "//tools:measure_labels.py"),

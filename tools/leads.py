@@ -68,6 +68,17 @@ def has_kdmlcs_teacher(row):
     return row.startswith("offline_kd") and not row.startswith("offline_kd_mlc")
 
 
+def of_seeds(runs, others, name):
+    """A figure's differences in points, one for each seed that both have.
+
+    Args:
+      runs: dict seed -> as of `measured.of_run`.
+      others: the same, of the row compared with.
+      name: of the figure.
+    """
+    return [100 * (runs[seed][name] - others[seed][name]) for seed in runs if seed in others]
+
+
 def _leads_of(part, row, others):
     """What one row leads by in one cell, dict column -> text; None where it has no lead.
 
@@ -92,26 +103,15 @@ def _leads_of(part, row, others):
     }
 
 
-def _leads(runs, others, name):
-    """A figure's differences in points, one for each seed that both have.
-
-    Args:
-      runs: dict seed -> as of `measured.of_run`.
-      others: the same, of the row compared with.
-      name: of the figure.
-    """
-    return [100 * (runs[seed][name] - others[seed][name]) for seed in runs if seed in others]
-
-
 def _smallest(runs, compared, name):
     """(row, leads) of the row with the smallest mean lead; None where none has a common seed.
 
     Args:
-      runs: as for `_leads`.
+      runs: as for `of_seeds`.
       compared: dict row -> its runs.
       name: of the figure.
     """
-    found = {row: _leads(runs, others, name) for row, others in compared.items()}
+    found = {row: of_seeds(runs, others, name) for row, others in compared.items()}
     found = {row: values for row, values in found.items() if values}
     return min(found.items(), key=lambda item: statistics.mean(item[1])) if found else None
 
