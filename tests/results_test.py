@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from tools import choices, measure_labels, measured, reproduce
+from kdmlc_tf.config import differences
+from tools import choices, measure_labels, measure_unseen, measured, reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -48,12 +49,16 @@ def test_the_tracks_tables_stand_in_the_documents(result, table, document):
     )
 
 
-def test_what_validation_says_of_each_choice_stands_in_the_documents(result):
-    found = {"track.json": result["cells"]}
-    found["track_ramp.json"] = measured.read(ROOT / "results" / "track_ramp.json")["cells"]
+@pytest.fixture(scope="module")
+def both_results(result):
+    before = measured.read(ROOT / "results" / "track_ramp.json")["cells"]
+    return {"track.json": result["cells"], "track_ramp.json": before}
+
+
+def test_what_validation_says_of_each_choice_stands_in_the_documents(both_results):
     tables = {
-        "docs/ABLATIONS.md": choices.table(found, choices.CHOICES),
-        "docs/TRACK.md": choices.tuning(result["cells"]),
+        "docs/ABLATIONS.md": choices.table(both_results, choices.CHOICES),
+        "docs/TRACK.md": choices.tuning(both_results["track.json"]),
     }
     for document, table in tables.items():
         text = (ROOT / document).read_text(encoding="utf-8")
@@ -62,11 +67,37 @@ def test_what_validation_says_of_each_choice_stands_in_the_documents(result):
         )
 
 
+@pytest.mark.parametrize(
+    "settings, pair",
+    [(choice.settings, pair) for choice in choices.CHOICES.values() for pair in choice.pairs],
+)
+def test_a_choices_pairs_differ_in_its_settings_alone(both_results, settings, pair):
+    (file, row), (other_file, other_row) = pair
+    compared = 0
+    for cell, part in both_results[file].items():
+        chosen = measured.runs_of(part, row)
+        other = measured.runs_of(both_results[other_file].get(cell), other_row)
+        for seed in chosen.keys() & other.keys():
+            found = differences(other[seed]["config"], chosen[seed]["config"])
+            names = {name for name, *_ in found}
+            assert names and names <= settings, (cell, seed, names - settings)
+            compared += 1
+    assert compared
+
+
 def test_the_shares_of_right_labels_stand_in_the_document():
     cells = measured.read(ROOT / "results" / "track_labels.json")["cells"]
     text = (ROOT / "docs" / "TRACK.md").read_text(encoding="utf-8")
     assert f"\n\n{measure_labels.table(cells)}\n\n" in text, (
         "docs/TRACK.md: put in what `python tools/measure_labels.py` prints"
+    )
+
+
+def test_the_accuracies_on_unseen_images_stand_in_the_document():
+    runs = measured.read(ROOT / "results" / "track_unseen.json")["runs"]
+    text = (ROOT / "docs" / "TRACK.md").read_text(encoding="utf-8")
+    assert f"\n\n{measure_unseen.table(runs)}\n\n" in text, (
+        "docs/TRACK.md: put in what `python tools/measure_unseen.py` prints"
     )
 
 

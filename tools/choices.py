@@ -4,13 +4,14 @@
 
 Prints the tables of docs/ABLATIONS.md ("Each choice on held-out labels") and of docs/TRACK.md ("How
 the rows were tuned"), from the track's results alone; nothing is trained. A choice is judged by the
-pairs of runs of one cell and seed that differ in it alone; the validation set has 5,000 noisy
-labels that nothing was trained on.
+pairs of runs of one cell and seed that differ in its settings alone; the validation set has 5,000
+noisy labels that nothing was trained on.
 """
 
 import pathlib
 import statistics
 import sys
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -18,37 +19,82 @@ sys.path.insert(0, str(ROOT))
 from tools import leads, measured, reproduce  # noqa: E402
 
 _NOW, _BEFORE = "track.json", "track_ramp.json"  # today's defaults, and those until 2026-11-27
-_EARLY = "kdmlc_early_50_50 --matrix_start=0"
-_KD = "kdmlc_kd_50_50 --student_updates=1 --matrix_start=0"
-_FIXED = "kdmlc_early_50_50 --warmup_epochs=16{} --matrix_start=0"
-_HALF = " --distillation_weight=0.5"
-_SMALL = "--teacher=resnet8-s2:1.5 --matrix_start=0"
-# A choice: pairs of rows, (file, row) of what was chosen and of what it is in place of.
+
+
+class Choice(typing.NamedTuple):
+    """A choice of settings.
+
+    Attributes:
+      settings: the names of those that its pairs differ in.
+      pairs: ((file, row) of what was chosen, (file, row) of what it replaces) each.
+    """
+
+    settings: frozenset
+    pairs: tuple
+
+
+def _choice(settings, *pairs):
+    return Choice(frozenset(settings.split()), pairs)
+
+
+def _now(row):
+    return _NOW, row
+
+
+def _half(flags=""):
+    """A row of 50 noisy and 50 trusted images, s = 0, the student from the start."""
+    return _BEFORE, f"kdmlc_early_50_50{flags} --matrix_start=0"
+
+
+def _half_kd(flags=""):
+    """The same with κ = 0.5."""
+    return _BEFORE, f"kdmlc_kd_50_50 --student_updates=1{flags} --matrix_start=0"
+
+
+def _early(flags=""):
+    """A row of 80 noisy and 20 trusted images, the student from the start."""
+    return _BEFORE, f"kdmlc_early{flags}"
+
+
+_SMALL, _FIXED = " --teacher=resnet8-s2:1.5", " --warmup_epochs=16"
+_SPLIT = "batch_size clean_batch_size epochs milestones warmup_epochs"
 CHOICES = {
-    "kdmlc as a whole, not as published": [((_NOW, "kdmlc"), (_NOW, "kdmlc_paper"))],
-    "80 noisy and 20 trusted images, not 50 and 50": [
-        ((_BEFORE, "kdmlc_early --matrix_start=0"), (_BEFORE, _EARLY))
-    ],
-    "s = 0.2, not 0": [((_BEFORE, "kdmlc_early"), (_BEFORE, "kdmlc_early --matrix_start=0"))],
-    "κ = 0, not 0.5": [
-        ((_BEFORE, _EARLY), (_BEFORE, _KD)),
-        ((_BEFORE, "kdmlc_early"), (_BEFORE, "kdmlc_kd --student_updates=1")),
-        ((_BEFORE, _FIXED.format("")), (_BEFORE, _FIXED.format(_HALF))),
-    ],
-    "the student late, not from the start": [((_BEFORE, "kdmlc"), (_BEFORE, "kdmlc_early"))],
-    "ResNet-8 as teacher, not resnet8-s2:1.5": [
-        ((_BEFORE, _EARLY), (_BEFORE, f"kdmlc_early_50_50 {_SMALL}")),
-        ((_BEFORE, _KD), (_BEFORE, f"kdmlc_kd_50_50 --student_updates=1 {_SMALL}")),
-    ],
-    "a noise matrix without a ramp": [((_NOW, "kdmlc"), (_BEFORE, "kdmlc"))],
-    "a corrector that learns": [
-        ((_BEFORE, _EARLY), (_BEFORE, _FIXED.format(""))),
-        ((_BEFORE, _KD), (_BEFORE, _FIXED.format(_HALF))),
-    ],
-    "no Cutout": [((_BEFORE, "kdmlc"), (_BEFORE, "kdmlc_cutout"))],
-    "ce: 80 and 20, not 50 and 50": [((_NOW, "ce"), (_NOW, "ce_50_50"))],
-    "glc: 80 and 20, not 50 and 50": [((_NOW, "glc"), (_NOW, "glc_50_50"))],
-    "mlc: 50 and 50, not 80 and 20": [((_NOW, "mlc"), (_NOW, "mlc_80_20"))],
+    "kdmlc's: 80 noisy and 20 trusted images, not 50 and 50": _choice(
+        _SPLIT, (_early(" --matrix_start=0"), _half())
+    ),
+    "s = 0.2, not 0": _choice("matrix_start", (_early(), _early(" --matrix_start=0"))),
+    "both of these": _choice(f"{_SPLIT} matrix_start", (_early(), _half())),
+    "κ = 0, not 0.5": _choice(
+        "distillation_weight",
+        (_half(), _half_kd()),
+        (_half(_SMALL), _half_kd(_SMALL)),
+        (_half(_FIXED), _half(f"{_FIXED} --distillation_weight=0.5")),
+        (_early(), (_BEFORE, "kdmlc_kd --student_updates=1")),
+    ),
+    "the student late, not from the start": _choice(
+        "student_updates", ((_BEFORE, "kdmlc"), _early())
+    ),
+    "ResNet-8 as teacher, not resnet8-s2:1.5": _choice(
+        "teacher",
+        (_half(), _half(_SMALL)),
+        (_half_kd(), _half_kd(_SMALL)),
+        (_half(_FIXED), _half(_SMALL + _FIXED)),
+    ),
+    "a noise matrix without a ramp": _choice("matrix_ramp", (_now("kdmlc"), (_BEFORE, "kdmlc"))),
+    "a corrector that learns": _choice(
+        "warmup_epochs",
+        (_half(), _half(_FIXED)),
+        (_half_kd(), _half(f"{_FIXED} --distillation_weight=0.5")),
+        (_half(_SMALL), _half(_SMALL + _FIXED)),
+    ),
+    "no Cutout": _choice(
+        "cutout",
+        (_now("kdmlc"), _now("kdmlc_cutout")),
+        ((_BEFORE, "kdmlc"), (_BEFORE, "kdmlc_cutout")),
+    ),
+    "ce's: 80 and 20, not 50 and 50": _choice(_SPLIT, (_now("ce"), _now("ce_50_50"))),
+    "glc's: 80 and 20, not 50 and 50": _choice(_SPLIT, (_now("glc"), _now("glc_50_50"))),
+    "mlc's: 50 and 50, not 80 and 20": _choice(_SPLIT, (_now("mlc"), _now("mlc_80_20"))),
 }
 _FIGURES = {
     "validation (noisy)": "last_val_student_accuracy",
@@ -65,20 +111,19 @@ def main():
 def table(results, choices):
     """What each choice gains, in points of the student's accuracy after the last epoch; Markdown.
 
-    Mean ± standard error of the pairs, and in how many the chosen row is ahead.
+    Mean ± standard error of the pairs, and in how many the chosen run is ahead and behind.
 
     Args:
       results: dict file -> its cells, dict cell -> its part, with "methods".
-      choices: as of `CHOICES`.
+      choices: dict text -> `Choice`, of at least two pairs of runs each.
     """
     lines = measured.head(["choice", "pairs", *_FIGURES])
-    for choice, pairs in choices.items():
-        found = {
-            name: [gain for rows in pairs for gain in _gains(results, rows, name)]
+    for text, choice in choices.items():
+        gains = [
+            [gain for pair in choice.pairs for gain in _gains(results, pair, name)]
             for name in _FIGURES.values()
-        }
-        number = str(len(found[_FIGURES["test"]]))
-        lines.append(measured.line([choice, number, *map(_text, found.values())]))
+        ]
+        lines.append(measured.line([text, str(len(gains[0])), *map(_text, gains)]))
     return "\n".join(lines)
 
 
@@ -99,7 +144,7 @@ def tuning(cells):
             if not flags or row.endswith(reproduce.RAMP) or default.startswith("kdmlc"):
                 continue
             both = [measured.runs_of(part, name) for name in (default, row)]
-            seeds = set.intersection(*map(set, both))
+            seeds = both[0].keys() & both[1].keys()
             if seeds:
                 texts = [
                     f"{100 * statistics.mean(runs[seed][name] for seed in seeds):.1f}"
@@ -110,15 +155,15 @@ def tuning(cells):
     return "\n".join(lines)
 
 
-def _gains(results, rows, name):
+def _gains(results, pair, name):
     """A figure's gains in points, one for each pair of runs of one cell and seed.
 
     Args:
       results: as for `table`.
-      rows: what was chosen and what it is in place of, (file, row) each.
+      pair: as in `Choice.pairs`.
       name: of the figure.
     """
-    (file, row), (other_file, other_row) = rows
+    (file, row), (other_file, other_row) = pair
     return [
         gain
         for cell, part in results[file].items()
@@ -131,11 +176,11 @@ def _gains(results, rows, name):
 
 
 def _text(gains):
-    """Mean ± standard error, and how many are above 0: "+0.7 ± 0.2 (17)"."""
+    """Mean ± standard error, how many are above and below 0: "+0.7 ± 0.2 (17 : 2)"."""
     mean = round(statistics.mean(gains), 1) + 0  # + 0: -0.0 is 0.0
     error = statistics.stdev(gains) / len(gains) ** 0.5
-    ahead = sum(gain > 0 for gain in gains)
-    return f"{mean:+.1f} ± {error:.1f} ({ahead})".replace("-", "−")
+    ahead, behind = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return f"{mean:+.1f} ± {error:.1f} ({ahead} : {behind})".replace("-", "−")
 
 
 if __name__ == "__main__":

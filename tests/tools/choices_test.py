@@ -28,22 +28,22 @@ def test_a_choice_gains_by_pairs_of_one_cell_and_seed():
         "before": {"flip40": part(early={"0": (0.41, 0.68), "1": (0.4, 0.67)})},
         "other": {"uniform0": part(kd={"0": (0.9, 0.1)}), "uniform20": part(kd={"0": (0.1, 0.1)})},
     }
-    rows = [
-        (("now", "kdmlc"), ("before", "early")),
-        (("now", "kdmlc"), ("other", "kd")),
-    ]
-    assert choices.table(results, {"late": rows}).splitlines() == [
+    late = choices.Choice(
+        frozenset(),
+        ((("now", "kdmlc"), ("before", "early")), (("now", "kdmlc"), ("other", "kd"))),
+    )
+    assert choices.table(results, {"late": late}).splitlines() == [
         "| choice | pairs | validation (noisy) | test |",
         "| --- | --- | --- | --- |",
-        "| late | 3 | +0.3 ± 0.9 (1) | +2.0 ± 1.2 (2) |",
+        "| late | 3 | +0.3 ± 0.9 (1 : 1) | +2.0 ± 1.2 (2 : 0) |",
     ]
 
 
 def test_less_than_nothing_that_rounds_to_it_is_no_loss():
     results = {"now": {"flip40": part(a={"0": (0.3, 0.3)}, b={"0": (0.3, 0.3002)})}}
-    twice = [(("now", "a"), ("now", "b"))] * 2
+    twice = choices.Choice(frozenset(), ((("now", "a"), ("now", "b")),) * 2)
     table = choices.table(results, {"a": twice})
-    assert table.endswith("| a | 2 | +0.0 ± 0.0 (0) | +0.0 ± 0.0 (0) |")
+    assert table.endswith("| a | 2 | +0.0 ± 0.0 (0 : 0) | +0.0 ± 0.0 (0 : 2) |")
 
 
 def test_rows_with_flags_stand_beside_those_without_on_common_seeds():
