@@ -101,6 +101,15 @@ def test_the_accuracies_on_unseen_images_stand_in_the_document():
     )
 
 
+def test_the_runs_judged_on_unseen_images_have_the_tracks_test_accuracies(result):
+    runs = measured.read(ROOT / "results" / "track_unseen.json")["runs"]
+    for name, run in runs.items():
+        cell, _, of = name.partition("/")
+        row, _, seed = of.rpartition("-")
+        found = measured.runs_of(result["cells"][cell], row)[seed]
+        assert run["test"] == pytest.approx(found["last_test_student_accuracy"]), name
+
+
 def test_the_gpus_pairs_are_of_the_tracks_runs_and_stand_in_the_document():
     gpu = measured.read(ROOT / "results" / "track_gpu.json")
     result = measured.read(ROOT / "results" / "track_ramp.json")

@@ -2,9 +2,10 @@
 
     python tools/measure_unseen.py --data_dir=DIR runs/track/uniform80/kdmlc_cutout-0 …
 
-A run of the track learns from 21,000 training images of its data set and holds 5,000 out; on the
-others, judged by their true labels after its last epoch, no setting was ever chosen.
-results/track_unseen.json keeps what other calls added; the names are the folders', CELL/ROW-SEED.
+A run of the track learns from 21,000 training images of its data set and holds 5,000 out; the
+others, by their true labels, judge it after its last epoch. No setting was chosen on those labels;
+runs of other seeds were given some of these images. results/track_unseen.json keeps what other
+calls added; the names are the folders', CELL/ROW-SEED.
 """
 
 import argparse
@@ -20,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from kdmlc_tf.data import pipeline  # noqa: E402
+from kdmlc_tf.data import pipeline, sources  # noqa: E402
 from kdmlc_tf.data import prepared as data_lib  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
 from kdmlc_tf.run import Run  # noqa: E402
@@ -39,7 +40,7 @@ def main():
             runs["/".join(folder.resolve().parts[-2:])] = of_run(folder, arguments.data_dir)
         except InputError as error:
             sys.exit(f"error: {error}")
-    measured.write(path, {"command": COMMAND, "runs": dict(sorted(runs.items()))})
+        measured.write(path, {"command": COMMAND, "runs": dict(sorted(runs.items()))})
     print(table(runs))
 
 
@@ -52,7 +53,7 @@ def of_run(folder, data_dir=None):
 
     Raises:
       InputError: there is no finished run or no checkpoint, its data are not there or are others,
-        or it was given every training image.
+        it was given every training image, or a true label of the others is unknown.
 
     Returns:
       Dict with "test" and "unseen", shares in [0, 1]; "examples", the number of unseen ones;
@@ -69,6 +70,8 @@ def of_run(folder, data_dir=None):
     unseen = np.setdiff1d(np.arange(len(source.train_labels)), given)
     if not len(unseen):
         raise InputError(f"{folder} was given every training image: use one with --limit_train.")
+    if np.any(source.train_labels[unseen] == sources.UNKNOWN):
+        raise InputError(f"{folder} has data without true labels, which cannot judge it.")
     method, _ = run.restored_method("last")
     sets = {
         "test": data.test(),
@@ -104,7 +107,7 @@ def table(runs):
     for name, found in rows.items():
         spreads = [measured.spread_of([run[of] for run in found]) for of in ("test", "unseen")]
         figures = map(measured.percent, spreads)
-        lines.append(measured.line([*name.split("/"), *figures, str(len(found))]))
+        lines.append(measured.line([*name.split("/", 1), *figures, str(len(found))]))
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Accuracy on the training images that a run was not given."""
 
+import dataclasses
 import shutil
 import sys
 
@@ -85,6 +86,22 @@ def test_runs_that_cannot_be_judged_are_refused(run_folder, tmp_path):
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(InputError, match="no checkpoint yet"):
         measure_unseen.of_run(copy)
+
+
+def test_labels_that_nobody_knows_do_not_judge(run_folder, monkeypatch):
+    prepare = measure_unseen.data_lib.prepare
+
+    def without_labels(config):
+        data = prepare(config)
+        labels = np.full_like(data.source.train_labels, measure_unseen.sources.UNKNOWN)
+        return dataclasses.replace(
+            data, source=dataclasses.replace(data.source, train_labels=labels)
+        )
+
+    monkeypatch.setattr(measure_unseen.data_lib, "prepare", without_labels)
+    monkeypatch.setattr(Run, "check_data", lambda self, data: None)
+    with pytest.raises(InputError, match="has data without true labels"):
+        measure_unseen.of_run(run_folder)
 
 
 def test_a_run_of_every_image_is_refused(tmp_path):
