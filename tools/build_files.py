@@ -42,7 +42,10 @@ DATA = {
         *("//:flags", "//tools:leads.py", "//tools:measure_labels.py"),
         *("//tools:measured.py", "//tools:reproduce.py"),
     ],
-    "tools/measure_unseen_test": ["//tools:measure_unseen.py", "//tools:measured.py"],
+    "tools/measure_unseen_test": [
+        *("//:flags", "//tools:leads.py", "//tools:measure_labels.py"),
+        *("//tools:measure_unseen.py", "//tools:measured.py", "//tools:reproduce.py"),
+    ],
     "tools/measured_test": ["//tools:measured.py"],
     "tools/noise_matrices_test": ["//tools:noise_matrices.py"],
     "tools/plot_track_test": [

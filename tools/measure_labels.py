@@ -74,6 +74,24 @@ def _ordered(cells):
     }
 
 
+def with_data(folder, data_dir=None):
+    """(run, data) of a run's folder, the data being those that it was trained on.
+
+    Args:
+      folder: the run's.
+      data_dir: where its data are; default: where they were.
+
+    Raises:
+      InputError: its data are not there or are others, or there is no run.
+    """
+    run = Run(folder)
+    if data_dir:
+        run.config = dataclasses.replace(run.config, data_dir=data_dir)
+    data = data_lib.prepare(run.config)
+    run.check_data(data)
+    return run, data
+
+
 def of_run(folder, data_dir=None):
     """The shares of right labels in a finished run.
 
@@ -88,11 +106,7 @@ def of_run(folder, data_dir=None):
       Dict with "given", "teacher", "student" and "corrected", shares in [0, 1]; "examples", their
       number; "started", of the run, and "date", of this measurement.
     """
-    run = Run(folder)
-    if data_dir:
-        run.config = dataclasses.replace(run.config, data_dir=data_dir)
-    data = data_lib.prepare(run.config)
-    run.check_data(data)
+    run, data = with_data(folder, data_dir)
     method, _ = run.restored_method("last")
     true = data.true_labels(data.splits.noisy)
     with tempfile.TemporaryDirectory() as answers:

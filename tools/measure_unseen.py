@@ -9,7 +9,6 @@ calls added; the names are the folders', CELL/ROW-SEED.
 """
 
 import argparse
-import dataclasses
 import datetime
 import os
 import pathlib
@@ -22,10 +21,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from kdmlc_tf.data import pipeline, sources  # noqa: E402
-from kdmlc_tf.data import prepared as data_lib  # noqa: E402
 from kdmlc_tf.errors import InputError  # noqa: E402
-from kdmlc_tf.run import Run  # noqa: E402
-from tools import measured  # noqa: E402
+from tools import measure_labels, measured  # noqa: E402
 
 COMMAND = "python tools/measure_unseen.py --data_dir=DIR RUN …"
 
@@ -59,13 +56,9 @@ def of_run(folder, data_dir=None):
       Dict with "test" and "unseen", shares in [0, 1]; "examples", the number of unseen ones;
       "started", "machine" and "versions" of the run, and "date", of this measurement.
     """
-    run = Run(folder)
+    run, data = measure_labels.with_data(folder, data_dir)
     if not measured.is_finished(run.folder):
         raise InputError(f"The run in {folder} is not finished: go on with train and --resume.")
-    if data_dir:
-        run.config = dataclasses.replace(run.config, data_dir=data_dir)
-    data = data_lib.prepare(run.config)
-    run.check_data(data)
     source, given = data.source, np.concatenate([*vars(data.splits).values()])
     unseen = np.setdiff1d(np.arange(len(source.train_labels)), given)
     if not len(unseen):

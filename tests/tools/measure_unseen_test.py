@@ -89,7 +89,7 @@ def test_runs_that_cannot_be_judged_are_refused(run_folder, tmp_path):
 
 
 def test_labels_that_nobody_knows_do_not_judge(run_folder, monkeypatch):
-    prepare = measure_unseen.data_lib.prepare
+    prepare = prepared.prepare
 
     def without_labels(config):
         data = prepare(config)
@@ -98,7 +98,7 @@ def test_labels_that_nobody_knows_do_not_judge(run_folder, monkeypatch):
             data, source=dataclasses.replace(data.source, train_labels=labels)
         )
 
-    monkeypatch.setattr(measure_unseen.data_lib, "prepare", without_labels)
+    monkeypatch.setattr(prepared, "prepare", without_labels)
     monkeypatch.setattr(Run, "check_data", lambda self, data: None)
     with pytest.raises(InputError, match="has data without true labels"):
         measure_unseen.of_run(run_folder)
