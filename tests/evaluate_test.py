@@ -131,7 +131,7 @@ def test_the_label_of_a_tensorflow_data_set_is_named(folder, write_prepared):
     result = json.loads(done.stdout)
     assert (result["accuracy"], result["examples"]) == (1, 6)
     without = evaluate(*flags, folder=folder)
-    assert "no feature 'label'" in without.stderr and "among kind, place" in without.stderr
+    assert "feature 'label' of" in without.stderr and "must be among kind." in without.stderr
 
 
 def test_a_label_key_without_its_data_set_is_refused(folder):

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -73,7 +74,10 @@ def read(file):
     try:
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, EOFError, ValueError, AttributeError, TypeError),  # .npy, pickles, other files
+        *(zipfile.BadZipFile, zlib.error),  # damaged ones
+    ) as error:
         raise InputError(f"The arrays in {os.fspath(file)} cannot be read: {error}.") from error
     found = {key: arrays[key] for key in ("true_labels", "class_names") if key in arrays}
     for split in listing.SPLITS:
@@ -94,13 +98,19 @@ def _pair(split, pair):
         inputs, labels = pair
     except (TypeError, ValueError):
         raise InputError(f"The {split} set must be a pair: inputs, labels.") from None
-    inputs = _inputs(split, np.asarray(inputs))
+    try:
+        inputs, labels = np.asarray(inputs), np.asarray(labels)
+    except ValueError as error:  # a list of images of several sizes
+        raise InputError(f"The {split} set must be arrays: {error}") from None
+    inputs = _inputs(split, inputs)
     return inputs, _labels(split, labels, len(inputs))
 
 
 def _inputs(split, inputs):
     """uint8 [n, h, w, c] or float32 [n, features]."""
     number = inputs.dtype.kind in "biuf"
+    if 0 in inputs.shape[1:]:
+        number = False  # an example without a number
     if number and inputs.ndim == 2:
         return inputs.astype(np.float32)
     if not number or inputs.ndim not in (3, 4) or inputs.dtype.kind == "f":
@@ -154,10 +164,12 @@ def _numbered(labels, trusted, class_names):
     if class_names is not None:
         class_names = tuple(_text(name) for name in class_names)
     if texts == {False}:
-        count = 1 + max(int(part.max(initial=-1)) for part in trusted)
-        return class_names or tuple(map(str, range(count))), [
-            sources.as_int32(part) for part in labels
-        ]
+        numbers = [sources.as_int32(part) for part in labels]
+        names = class_names or listing.numbers_as_names(
+            np.concatenate([sources.as_int32(part) for part in trusted]),
+            sum(map(len, labels)),
+        )
+        return names, numbers
     names = class_names or listing.class_order({str(t) for part in labels for t in np.unique(part)})
     numbers = {name: number for number, name in enumerate(names)}
     return names, [

@@ -46,6 +46,25 @@ def class_order(names):
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if digits else None))
 
 
+def numbers_as_names(trusted, total):
+    """A class name for each whole number up to the largest of the trusted labels.
+
+    Args:
+      trusted: int [n], trusted labels.
+      total: how many examples the data set has.
+
+    Raises:
+      InputError: the largest is no class of so few examples: some mark for an unknown label.
+    """
+    largest = int(trusted.max(initial=-1))
+    if largest > total:
+        raise InputError(
+            f"Labels must be the numbers of classes, from 0. The largest trusted one is {largest}, "
+            f"of {total} examples: leave examples without a trusted label out, or name the classes."
+        )
+    return tuple(map(str, range(1 + largest)))
+
+
 def source(name, listing, images):
     """The `sources.Source` of a listing.
 
@@ -73,7 +92,7 @@ def source(name, listing, images):
     else:
         train_digests = test_digests = None
     if train_digests is not None:
-        leaks = _leaks(train_digests, listing.splits[train] == CLEAN, test_digests, *reasons)
+        leaks = leaked(train_digests, listing.splits[train] == CLEAN, test_digests, *reasons)
         if not isinstance(images, np.ndarray):  # files have names
             ids = listing.ids[train]
             leaks = {row: f"{os.fsdecode(ids[row])}: {reason}" for row, reason in leaks.items()}
@@ -102,8 +121,16 @@ def _of(reasons, rows):
     return {places[row]: reason for row, reason in reasons.items() if row in places}
 
 
-def _leaks(train, trusted, test, bad_train, bad_test):
-    """index -> reason for training examples that are also trusted or test examples."""
+def leaked(train, trusted, test, bad_train, bad_test):
+    """index -> reason for training examples that are also trusted or test examples.
+
+    Args:
+      train: digests [n] of the training images, equal for equal images.
+      trusted: bool [n], whether one is of the clean set.
+      test: digests [m] of the test images.
+      bad_train: indices of training images that cannot be used: they have no digest.
+      bad_test: the same of the test images.
+    """
     places = np.setdiff1d(np.arange(len(train)), list(bad_train))
     judged = np.setdiff1d(np.arange(len(test)), list(bad_test))
     in_test = np.isin(train[places], test[judged])

@@ -110,7 +110,8 @@ def make_splits(labels, *, num_classes, clean, validation, limit_train=None, see
     they can. Validation and noisy examples are drawn uniformly from the rest.
 
     Args:
-      labels: int [n], the true class of each training example.
+      labels: int [n], the true class of each training example; below 0 where it is not known: such
+        an example is not drawn into the clean set.
       num_classes: K.
       clean: size of the clean set, at least one per class.
       validation: size of the validation set.
@@ -127,8 +128,14 @@ def make_splits(labels, *, num_classes, clean, validation, limit_train=None, see
     rest = len(labels) - clean - validation
     _check_sizes(len(labels), num_classes, clean, validation, limit_train)
 
+    known = np.flatnonzero(labels >= 0)
+    if clean > len(known):
+        raise InputError(
+            f"--clean must be at most {len(known)}, the training examples whose true label is "
+            f"known. Received: {clean}."
+        )
     rng = np.random.default_rng([seed, _STREAM])
-    chosen = _balanced(labels, num_classes, clean, rng)
+    chosen = known[_balanced(labels[known], num_classes, clean, rng)]
     others = rng.permutation(np.setdiff1d(np.arange(len(labels)), chosen))
     noisy = others[validation : validation + (rest if limit_train is None else limit_train)]
     return Splits(
@@ -162,7 +169,7 @@ def _check_sizes(total, num_classes, clean, validation, limit_train):
 
 
 def _balanced(labels, num_classes, size, rng):
-    """`size` indices, spread over the classes as evenly as the classes' sizes allow."""
+    """`size` indices of labels below K, spread over the classes as evenly as their sizes allow."""
     shuffled = rng.permutation(len(labels))
     rank = np.empty(len(labels), np.int64)  # Position of each example within its own class.
     for k in range(num_classes):

@@ -103,6 +103,8 @@ def _row(file, line, row, places):
     path, label, true_label, split = (cell[0].strip() if cell else "" for cell in cells)
     if not path:
         raise InputError(f"Line {line} of {file} has no path. Mend it, or take the line out.")
+    if "\0" in path:
+        raise InputError(f"Line {line} of {file} has a NUL character in its path. Mend it.")
     if split not in listing.SPLITS:
         raise InputError(
             f"Line {line} of {file}: the split must be one of {', '.join(listing.SPLITS)}. "

@@ -1,9 +1,10 @@
 """Any data set of TensorFlow Datasets, by name: images, read record by record, or features."""
 
 import os
-import struct
 
 import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from kdmlc_tf.data import images as images_lib
 from kdmlc_tf.data import listing, scan, sources
@@ -28,12 +29,18 @@ def source(name, *, data_dir=None, label_key="label", noisy_key=None, image_size
       InputError: it is not prepared, or has other features or splits.
     """
     builder = _prepared(name, data_dir)
-    features, present = builder.info.features, builder.info.splits
+    features, present = dict(builder.info.features.items()), builder.info.splits
     for key in (label_key, noisy_key):
-        if key is not None and key not in features:
+        if key is not None and not _is_label(features.get(key)):
+            what = (
+                "is no label, a whole number for each example"
+                if key in features
+                else "is not there"
+            )
+            fit = [known for known in sorted(features) if _is_label(features[known])]
             raise InputError(
-                f"The data set {name} has no feature {key!r}: --label_key and --noisy_key must be "
-                f"among {', '.join(sorted(features))}."
+                f"The feature {key!r} of the data set {name} {what}: --label_key and --noisy_key "
+                f"must be among {', '.join(fit) or 'such labels; it has none'}."
             )
     own = all(split in present for split in ("noisy", "clean", "test"))
     names = [split for split in listing.SPLITS if split in present] if own else ["train", "test"]
@@ -44,6 +51,10 @@ def source(name, *, data_dir=None, label_key="label", noisy_key=None, image_size
         )
     labels, ids, inputs = _columns(builder, names, label_key, noisy_key, image_size)
     class_names = _class_names(features[label_key], labels[label_key])
+    if noisy_key is not None:
+        numbers = _numbers(noisy_key, features[noisy_key], features[label_key])
+        known = (labels[noisy_key] >= 0) & (labels[noisy_key] < len(numbers))
+        labels[noisy_key][known] = numbers[labels[noisy_key][known]]
     where = np.repeat(np.arange(len(names)), [present[split].num_examples for split in names])
     if own:
         numbers = np.array([listing.SPLITS.index(split) for split in names])[where]
@@ -70,8 +81,9 @@ def _train_and_test(name, labels, given, is_test, class_names, ids, inputs):
     rows = [np.flatnonzero(is_test == test) for test in (0, 1)]
     parts, reasons = [inputs[part] for part in rows], [{}, {}]
     if not isinstance(inputs, np.ndarray):
-        parts[0], _, reasons[0] = scan.opened(parts[0])
-        parts[1], _, reasons[1] = scan.opened(parts[1], parts[0].shape[1:3])
+        parts[0], trained, reasons[0] = scan.opened(parts[0])
+        parts[1], judged, reasons[1] = scan.opened(parts[1], parts[0].shape[1:3])
+        reasons[0] |= listing.leaked(trained, np.zeros(len(trained), bool), judged, *reasons)
     return sources.Source(
         name=name,
         train_images=parts[0],
@@ -137,10 +149,13 @@ def _vectors(builder, splits, keys, named, input_key):
 
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     rows = []
-    with sources.without_warnings():
-        for split in splits:
-            dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
-            rows += list(tfds.as_numpy(dataset))
+    try:
+        with sources.without_warnings():
+            for split in splits:
+                dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+                rows += list(tfds.as_numpy(dataset))
+    except tf.errors.OpError as error:
+        raise _damaged(builder.data_path) from error
     inputs = np.array([row[input_key] for row in rows], np.float32)
     labels = {key: sources.as_int32([row[key] for row in rows]) for key in keys}
     return labels, pack(row["id"] if named else str(n) for n, row in enumerate(rows)), inputs
@@ -171,34 +186,67 @@ def _records(builder, splits, keys, named, image_key, image_size):
 def _index(path, labels, ids):
     """(offsets int64, lengths int32) of a file's messages; labels and ids go into the lists.
 
-    A TFRecord is its length (uint64, little endian), a checksum of 4 bytes, the message and
-    another checksum of 4 bytes.
+    A TFRecord is its length in 8 bytes, a checksum of 4 bytes, the message and another checksum of
+    4 bytes; TensorFlow's reader looks at both.
     """
-    import tensorflow as tf
-
-    offsets, lengths, found, names = [], [], {key: [] for key in labels}, []
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while head := file.read(12):
-            length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else size
-            if file.tell() + length + 4 > size:
-                raise InputError(f"The file {path} is damaged; prepare the data set again.")
-            offsets.append(file.tell())
-            lengths.append(length)
-            example = tf.train.Example.FromString(file.read(length))
+    lengths, found, names = [], {key: [] for key in labels}, []
+    try:
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            lengths.append(len(record))
+            feature = tf.train.Example.FromString(record).features.feature
             for key, values in found.items():
-                values.append(example.features.feature[key].int64_list.value[0])
+                values.append(feature[key].int64_list.value[0])
             if ids is not None:
-                names.append(example.features.feature["id"].bytes_list.value[0])
-            file.seek(4, os.SEEK_CUR)
+                names.append(feature["id"].bytes_list.value[0])
+    except (tf.errors.OpError, DecodeError, IndexError) as error:
+        raise _damaged(path) from error
+    lengths = np.array(lengths, np.int32)
+    offsets = 12 + np.cumsum(lengths, dtype=np.int64) - lengths + 16 * np.arange(len(lengths))
     for key, values in found.items():
         labels[key].append(np.array(values, np.int64))
     if ids is not None:
         ids.append(pack(names))
-    return np.array(offsets, np.int64), np.array(lengths, np.int32)
+    return offsets, lengths
+
+
+def _damaged(path):
+    """The error of a file, or folder, that cannot be read."""
+    return InputError(f"{path} is damaged; prepare the data set again.")
+
+
+def _is_label(feature):
+    """Whether a feature, or None, is one whole number for each example."""
+    import tensorflow_datasets as tfds
+
+    scalar = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
+    return scalar and np.dtype(feature.np_dtype).kind in "iub"
 
 
 def _class_names(feature, labels):
     """A name per class."""
     names = getattr(feature, "names", None)
-    return tuple(names) if names else tuple(map(str, range(1 + max(labels.max(initial=0), 0))))
+    return tuple(names) if names else listing.numbers_as_names(labels, len(labels))
+
+
+def _numbers(key, feature, true_feature):
+    """The number that each class of a noisy label has among those of the true one, int32 [k].
+
+    Classes are the same where their names are; where either feature has no names their numbers
+    are what counts. Empty: all stay as they are.
+
+    Raises:
+      InputError: a class has a name that none of the true label's has.
+    """
+    names, true_names = (list(getattr(f, "names", None) or []) for f in (feature, true_feature))
+    if not all(
+        any(name != str(n) for n, name in enumerate(found)) for found in (names, true_names)
+    ):
+        return np.zeros(0, np.int32)  # ClassLabel(num_classes=k) has the names 0, 1, …
+    unknown = [name for name in names if name not in true_names]
+    if unknown:
+        raise InputError(
+            f"The classes of --noisy_key={key} must be among those of the true label, "
+            f"{', '.join(true_names[:8])}{' and so on' if len(true_names) > 8 else ''}. "
+            f"Received: {', '.join(unknown[:5])}."
+        )
+    return np.array([true_names.index(name) for name in names], np.int32)

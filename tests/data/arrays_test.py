@@ -84,6 +84,12 @@ def test_an_image_in_two_splits_is_a_fault_and_equal_features_are_none():
         ({"test": (np.zeros(3), np.zeros(3, int))}, r"Received: float64 \[3\]"),
         ({"true_labels": np.zeros(3, int)}, "The true labels must be .* each of the 9"),
         ({"test": (np.zeros((0, 4)), np.zeros(0, int))}, "has no test example"),
+        ({"test": ([np.zeros(4), np.zeros(3)], [0, 1])}, "The test set must be arrays: .*shape"),
+        ({"test": (np.zeros((3, 0)), np.zeros(3, int))}, r"Received: float64 \[3, 0\]"),
+        (
+            {"test": (np.zeros((3, 4)), [0, 1, 999_999])},
+            "one is 999999, of .* examples: leave",
+        ),
     ],
 )
 def test_arrays_of_another_form_are_refused(changes, sentence):
@@ -114,3 +120,16 @@ def test_a_file_of_arrays(tmp_path):
         arrays.read(path)
     with pytest.raises(InputError, match="cannot be read"):
         arrays.read(tmp_path / "none.npz")
+
+
+def test_files_that_are_damaged_or_of_one_array_are_refused(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InputError, match="one.npy cannot be read"):
+        arrays.read(tmp_path / "one.npy")
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, noisy_features=RNG.random((50, 4)))
+    whole = path.read_bytes()
+    for place in range(80, len(whole) - 200, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="mine.npz"):
+            arrays.read(path)

@@ -38,6 +38,15 @@ def test_a_rare_class_gives_what_it_has_and_the_others_share_the_rest():
     np.testing.assert_array_equal(np.bincount(labels[splits.clean]), [2, 9, 9])
 
 
+def test_an_example_whose_label_is_not_known_is_not_drawn_as_a_trusted_one(labels):
+    some = np.where(np.arange(200) % 4, labels, -1)
+    splits = draw(some)
+    np.testing.assert_array_equal(np.bincount(some[splits.clean]), [4] * 5)
+    assert np.any(some[splits.noisy] < 0)
+    with pytest.raises(InputError, match="at most 150, the training examples whose true label is"):
+        draw(some, clean=151)
+
+
 def test_which_examples_are_drawn_depends_on_the_seed_alone(labels):
     first, again, other = draw(labels), draw(labels), draw(labels, seed=1)
     np.testing.assert_array_equal(first.noisy, again.noisy)

@@ -65,6 +65,7 @@ def test_a_row_without_a_label_is_a_fault_of_that_example(tmp_path):
         ("path,class,split\n", "Missing: label. There: path, class, split"),
         (PLAIN.replace("clean", "train"), "Line 3 of .*: the split must be one of noisy, clean,"),
         (PLAIN.replace("b.jpg", " "), "Line 3 of .* has no path"),
+        (PLAIN.replace("b.jpg", "b\0.jpg"), "Line 3 of .* has a NUL character"),
         (PLAIN + "d.jpg", "Line 5 of .*: the split must be one of"),
         (PLAIN + "./a.jpg,cat,test\n", "1 images in two splits, first a.jpg in noisy and test"),
     ],

@@ -113,6 +113,38 @@ def test_of_train_and_test_the_clean_set_is_drawn(tmp_path, features, cache, wri
     assert made.noise.realised_rate < 1.0 and len(made.clean()[1]) == 9
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_classes_of_a_noisy_label_are_told_by_their_names(
+    tmp_path, features, write_prepared, named
+):
+    import tensorflow_datasets as tfds
+
+    rows = [{**row, "web": 2 - row["label"]} for row in pictures(6, 0)]
+    rows[1]["web"] = -1  # no class of either: stays one that is not there
+    splits = {split: [dict(row) for row in rows] for split in ("noisy", "clean", "test")}
+    names = {"names": ["cat", "bee", "ant"]} if named else {"num_classes": 3}
+    features["web"] = tfds.features.ClassLabel(**names)
+    write_prepared(tmp_path, "mine", features, splits)
+    source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8, noisy_key="web")
+    labels = np.arange(6) % 3
+    expected = labels if named else 2 - labels
+    expected[1] = -1
+    np.testing.assert_array_equal(source.given_labels[source.splits.noisy], expected)
+
+    features["web"] = tfds.features.ClassLabel(names=["cat", "wasp", "ant"])
+    write_prepared(tmp_path / "other", "mine", features, splits)
+    with pytest.raises(InputError, match="among those .* ant, bee, cat. Received: wasp"):
+        tfds_sets.source("mine", data_dir=str(tmp_path / "other"), noisy_key="web")
+
+
+def test_an_image_of_both_train_and_test_is_a_fault(tmp_path, features, cache, write_prepared):
+    splits = {"train": pictures(9, 0), "test": pictures(3, 90)}
+    splits["test"][1]["picture"] = splits["train"][4]["picture"]
+    write_prepared(tmp_path, "mine", features, splits)
+    source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8, noisy_key="web")
+    assert list(map(str, faults.find(source))) == ["train 4 (the same image is in the test set)"]
+
+
 def test_vectors_of_numbers(tmp_path, write_prepared):
     import tensorflow_datasets as tfds
 
@@ -131,8 +163,9 @@ def test_vectors_of_numbers(tmp_path, write_prepared):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        ({"label_key": "class"}, "no feature 'class': .*among label, picture, web"),
-        ({"noisy_key": "worse"}, "no feature 'worse'"),
+        ({"label_key": "class"}, "'class' of .* is not there: .*must be among label, web"),
+        ({"label_key": "picture"}, "'picture' of .* is no label, .*must be among label, web"),
+        ({"noisy_key": "worse"}, "'worse' of .* is not there"),
         ({"name": "nowhere"}, "knows no data set 'nowhere'"),
         ({"name": "mnist"}, "is not prepared in"),
     ],
@@ -149,9 +182,32 @@ def test_other_splits_and_damage_are_refused(tmp_path, features, cache, write_pr
     other = tmp_path / "other"
     folder = write_prepared(other, "mine", features, {s: pictures(6, 9) for s in listing.SPLITS})
     path = folder / f"mine-{listing.SPLITS[0]}.tfrecord-00001-of-00002"
+    whole = path.read_bytes()
+    damaged = [whole[:-9]]
+    for place in range(3, len(whole), len(whole) // 7):  # one byte is another one
+        damaged.append(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="00001-of-00002 is damaged"):
+            tfds_sets.source("mine", data_dir=str(other))
+
+
+def test_damage_to_vectors_is_refused(tmp_path, write_prepared):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "x": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        "label": tfds.features.ClassLabel(num_classes=2),
+        "note": tfds.features.Text(),
+    }
+    rows = [{"x": [1.0, 2.0], "label": i % 2, "note": b"a"} for i in range(8)]
+    folder = write_prepared(tmp_path, "mine", features, dict.fromkeys(listing.SPLITS, rows))
+    with pytest.raises(InputError, match="'note' of the data set mine is no label"):
+        tfds_sets.source("mine", data_dir=str(tmp_path), label_key="note")
+    path = next(folder.glob("mine-clean.tfrecord*"))
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="00001-of-00002 is damaged"):
-        tfds_sets.source("mine", data_dir=str(other))
+    with pytest.raises(InputError, match=f"{folder} is damaged"):
+        tfds_sets.source("mine", data_dir=str(tmp_path))
 
 
 def test_a_picture_that_cannot_be_decoded_is_a_fault(tmp_path, features, cache, write_prepared):
