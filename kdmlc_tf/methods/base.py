@@ -230,7 +230,7 @@ class Method(keras.Model):
         counter = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self._start_epoch(length)
         )
-        kwargs["callbacks"] = [counter, *(kwargs.get("callbacks") or [])]
+        kwargs["callbacks"] = [counter, *keras.tree.flatten(kwargs.get("callbacks") or [])]
         with compiling.explained(self.jit_compile):
             return super().fit(x, *args, **kwargs)
 
@@ -243,7 +243,14 @@ class Method(keras.Model):
 
     def steps_taken(self):
         """Training steps so far, counted by the optimizers that are checkpointed."""
-        return int(self.optimizers_by_name["student"].iterations.numpy())
+        return self.steps_of("student")
+
+    def steps_of(self, name):
+        """Training steps of network `name` so far; `iterations` has those that moved it.
+
+        An optimizer with `gradient_accumulation_steps` moves its network in some steps only.
+        """
+        return int(scaling.unscaled(self.optimizers_by_name[name])._iterations.numpy())
 
     def make_train_function(self, force=False):
         """Compiles the stages over the replicas; runs `steps_per_execution` steps at a time.

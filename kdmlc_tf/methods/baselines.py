@@ -99,9 +99,11 @@ class OfflineKD(KDMLC):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.optimizers_by_name["student"].iterations.numpy())
+        return super().steps_taken() + self.steps_of("student")
 
     def student_step(self, batch):
         """The second stage: one step of the student; teacher and corrector are constants."""
+        if self.warmup_steps >= self.student_start:  # the corrector has not learned
+            batch = self.without_meta(batch)
         noisy, clean, _ = self.prepared(batch)
         return self.track(self.distil_by_teacher(noisy, clean))

@@ -60,7 +60,7 @@ class GLC(Method):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.optimizers_by_name["estimator"].iterations.numpy())
+        return super().steps_taken() + self.steps_of("estimator")
 
     def noise_matrix(self):
         """T̂, a tensor [K, K]; rows are true classes and sum to 1."""

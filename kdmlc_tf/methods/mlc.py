@@ -217,6 +217,16 @@ class MLC(Method):
         )
         return tf.reduce_mean(losses.label_cross_entropy(meta_batch["labels"], seen["logits"]))
 
+    def pseudo_labels(self, images, labels):
+        """As every method's; in a warm-up that trains on the given labels, these."""
+        answer = super().pseudo_labels(images, labels)
+        if self.warmup_steps and self.optimizers_by_name and not self.corrector.residual:
+            corrected = answer["pseudo_labels"]
+            given = self.one_hot(labels, corrected.dtype)
+            learned = self.optimizers_by_name["corrector"].iterations > 0
+            answer["pseudo_labels"] = tf.where(learned, corrected, given)
+        return answer
+
     def corrected_labels(self, features, noisy):
         """Pseudo-labels [b, classes] of noisy examples with features [b, f], α as it is now."""
         if "pseudo_labels" in noisy:

@@ -379,6 +379,19 @@ def test_the_warm_up_of_a_corrector_without_a_start_is_plain_training(blobs):
     assert float(logs["pseudo_label_change"]) == float(logs["pseudo_label_entropy"]) == 0
 
 
+def test_in_such_a_warm_up_the_given_labels_are_what_is_told(blobs):
+    method, (noisy, *_) = kdmlc(warmup_steps=3), one_batch(blobs)
+    given = np.eye(CLASSES)[noisy["labels"].numpy()]
+
+    def told():
+        return method.pseudo_labels(noisy["images"], noisy["labels"])["pseudo_labels"]
+
+    method.fit(batches(blobs), steps_per_epoch=3, verbose=0)
+    np.testing.assert_array_equal(told(), given)
+    method.fit(batches(blobs), steps_per_epoch=1, verbose=0)
+    assert np.abs(told() - given).max() > 0.1  # the corrector learns now
+
+
 @pytest.mark.parametrize(
     "warmup, starts", [(0, [0, 4]), (2, [0, 2, 4]), (4, [0, 4]), (6, [0, 4, 6])]
 )
@@ -468,6 +481,37 @@ def test_a_warm_up_longer_than_the_teachers_steps_ends_with_them(blobs):
     assert int(method.optimizers_by_name["teacher"].iterations) == 3
     assert int(method.optimizers_by_name["corrector"].iterations) == 0
     assert int(method.optimizers_by_name["student"].iterations) == 5
+    # The corrector has not learned: the student does from what the teacher learned from.
+    noisy, clean, meta = one_batch(blobs)
+    same = method.without_meta((noisy, clean, meta))[0]["pseudo_labels"]
+    np.testing.assert_array_equal(same, np.eye(CLASSES)[noisy["labels"].numpy()])
+    targets, distil = [], method.student_losses
+    method.student_losses = lambda *given: (targets.append(given[0]), distil(*given))[1]
+    method.student_step((noisy, clean, meta))
+    np.testing.assert_array_equal(targets[0][:20], same)
+
+
+@pytest.mark.parametrize("make", [finetune, glc])
+def test_stages_are_counted_in_steps_whatever_gradients_are_accumulated(blobs, make):
+    first = {finetune: 60, glc: 30}[make]
+    method = make()
+    names = method.optimizers_by_name
+    rates = [keras.optimizers.SGD(0.01, gradient_accumulation_steps=4) for _ in names]
+    method.compile(*rates)
+    taken = []
+    for _ in range(3):
+        method.fit(batches(blobs), steps_per_epoch=first // 3 + 1, verbose=0)
+        taken.append(method.steps_taken())
+    assert taken == [k * (first // 3 + 1) for k in (1, 2, 3)]
+    student = first + 3 if make is finetune else 3
+    assert method.steps_of("student") == student
+
+
+def test_one_callback_is_taken_as_keras_takes_it(blobs):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    cross_entropy().fit(batches(blobs), steps_per_epoch=2, verbose=0, callbacks=callback)
+    assert seen == [0]
 
 
 def test_finetuning_ends_on_the_clean_labels_alone(blobs):
