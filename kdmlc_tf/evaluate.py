@@ -56,7 +56,7 @@ def _of_run():
     batches = pipeline.evaluation_batches(
         source.test_images,
         labels_by_name(source.test_labels, source.class_names, data["class_names"]),
-        batch_size=500,
+        batch_size=pipeline.evaluation_batch_size(data["input_shape"]),
         preprocessing=pipeline.Preprocessing.from_dict(data["preprocessing"]),
     )
     scores = method.evaluate(batches, verbose=0, return_dict=True)

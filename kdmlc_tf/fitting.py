@@ -8,12 +8,11 @@ import tensorflow as tf
 from kdmlc_tf import config as config_lib
 from kdmlc_tf import training
 from kdmlc_tf.data import arrays, own
-from kdmlc_tf.data.pipeline import Preprocessing
+from kdmlc_tf.data.pipeline import Preprocessing, evaluation_batch_size
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.methods.base import Method
 from kdmlc_tf.run import Run
 
-_BATCH = 500
 # What arrays have no use for; and what the calling program decides for all that it computes.
 _NOT_HERE = {
     **dict.fromkeys(
@@ -40,15 +39,16 @@ class Fitted:
 
     def probabilities(self, inputs):
         """The student's probabilities, float32 [n, classes], of raw inputs like those of `fit`."""
-        inputs = np.asarray(inputs)
-        preprocessing = Preprocessing.from_dict(self.run.data()["preprocessing"])
+        inputs, data = np.asarray(inputs), self.run.data()
+        preprocessing = Preprocessing.from_dict(data["preprocessing"])
         if inputs.ndim == 3:
             inputs = inputs[..., np.newaxis]  # grey images
+        size = evaluation_batch_size(data["input_shape"])
         rows = [
-            tf.nn.softmax(self.method(preprocessing(inputs[start : start + _BATCH])))
-            for start in range(0, len(inputs), _BATCH)
+            tf.nn.softmax(self.method(preprocessing(inputs[start : start + size])))
+            for start in range(0, len(inputs), size)
         ]
-        return np.concatenate(rows)
+        return np.concatenate([np.zeros((0, self.method.num_classes), np.float32), *rows])
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import math
 import os
 import pathlib
 
@@ -17,7 +18,7 @@ from kdmlc_tf.experiment import Builder, student_start, total_epochs
 from kdmlc_tf.monitoring import callbacks, csv_log, guard, probe, tensorboard
 
 _PROBED = 2000  # noisy examples that the corrector is looked at on, after every epoch
-_EVALUATION_BATCH = 500
+_PROBED_BYTES = 2**28  # and fewer of large ones: they stay in memory
 
 
 def train(
@@ -181,7 +182,7 @@ def steps_per_epoch(config, prepared):
 def evaluation_batches(config, prepared, examples):
     """Batches of (images, labels) to evaluate on; for a TPU all of one size."""
     replicas = distribution.num_replicas()
-    size = -(-_EVALUATION_BATCH // replicas) * replicas
+    size = -(-pipeline.evaluation_batch_size(prepared.input_shape) // replicas) * replicas
     batches = pipeline.evaluation_batches(
         *examples, batch_size=size, preprocessing=prepared.preprocessing
     )
@@ -192,10 +193,11 @@ def evaluation_batches(config, prepared, examples):
 
 def noisy_probe(prepared):
     """What looks at the corrector after every epoch, on evenly spaced noisy examples."""
-    noisy = prepared.splits.noisy
-    sample = noisy[np.linspace(0, len(noisy) - 1, min(len(noisy), _PROBED)).astype(int)]
+    noisy, images = prepared.splits.noisy, prepared.source.train_images
+    held = max(1, _PROBED_BYTES // (images.dtype.itemsize * math.prod(images.shape[1:])))
+    sample = noisy[np.linspace(0, len(noisy) - 1, min(len(noisy), _PROBED, held)).astype(int)]
     return probe.Probe(
-        prepared.source.train_images[sample],
+        images[sample],
         prepared.noise.labels[sample],
         prepared.true_labels(sample),
         preprocessing=prepared.preprocessing,

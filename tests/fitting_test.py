@@ -39,6 +39,7 @@ def test_arrays_are_learned_and_the_student_answers_raw_inputs(tmp_path, data):
     results = json.loads((tmp_path / "run" / "report.json").read_text())["results"]
     assert accuracy == pytest.approx(results["last"]["test_student_accuracy"])
     assert accuracy > 0.5  # by chance: 1/3
+    assert fitted.probabilities(data[2][0][:0]).shape == (0, 3)
     assert "how many of the noisy set's labels are wrong is not known" in said[0]
     assert "180 noisy, 30 clean, 20 validation, 90 test" in said[0]
     assert "Warm-up:  6 of 12 epochs, then the corrector learns" in said[0]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from kdmlc_tf import training
 from kdmlc_tf.config import OWN, Config
-from kdmlc_tf.data import scan
+from kdmlc_tf.data import prepared, scan
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.monitoring.guard import NaNGuard
 
@@ -47,6 +47,13 @@ def command(module, *flags, folder):
         capture_output=True,
         text=True,
     )
+
+
+def test_the_corrector_is_looked_at_on_fewer_examples_where_images_are_large(photos, monkeypatch):
+    data = prepared.prepare(Config(dataset=f"folder:{photos}", **{**OWN, **SMALL}))
+    assert len(training.noisy_probe(data)) == 54
+    monkeypatch.setattr(training, "_PROBED_BYTES", 6000)
+    assert training.noisy_probe(data).images.nbytes == 6000
 
 
 def test_from_a_folder_to_an_exported_model(photos):

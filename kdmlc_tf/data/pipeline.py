@@ -1,6 +1,7 @@
 """Batches for training and evaluation; a training batch is a pure function of the step number."""
 
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -282,6 +283,15 @@ def batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
         )
 
     return batch
+
+
+def evaluation_batch_size(shape):
+    """Examples in a batch that is looked at only: 500, fewer where these take more than 64 MiB.
+
+    Args:
+      shape: of one example as the networks take it, in float32.
+    """
+    return max(1, min(500, 2**26 // (4 * math.prod(shape))))
 
 
 def evaluation_batches(images, labels, *, batch_size, preprocessing):

@@ -10,6 +10,7 @@ from kdmlc_tf.data.packing import pack
 from kdmlc_tf.data.pipeline import (
     Augmentation,
     Preprocessing,
+    evaluation_batch_size,
     evaluation_batches,
     training_batches,
 )
@@ -290,6 +291,14 @@ def test_evaluation_loses_no_example_and_keeps_the_order(count):
     np.testing.assert_array_equal(np.concatenate([x for x, _ in got]), images)
     assert got[0][0].dtype == np.float32 and got[0][1].dtype == np.int32
     assert dataset.element_spec[0].shape.as_list() == [None, 6, 6, 1]
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((32, 32, 3), 500), ((30,), 500), ((224, 224, 3), 111), ((9000, 9000, 3), 1)],
+)
+def test_batches_that_are_looked_at_only_are_small_where_their_images_are_large(shape, expected):
+    assert evaluation_batch_size(shape) == expected
 
 
 def test_measured_preprocessing_gives_mean_0_and_deviation_1():
