@@ -83,8 +83,10 @@ def predict(method, images, given_labels, preprocessing, folder, *, flip=False):
       OSError: the files do not fit on the disk.
     """
     ask, arrays, start = _asker(method, flip), {}, 0
+    shape = preprocessing.output_shape(images.shape[1:])
+    size = min(_BATCH, pipeline.evaluation_batch_size(shape))
     batches = pipeline.evaluation_batches(
-        images, given_labels, batch_size=_BATCH, preprocessing=preprocessing
+        images, given_labels, batch_size=size, preprocessing=preprocessing
     )
     for inputs, labels in batches:
         for name, rows in ask(inputs, labels).items():

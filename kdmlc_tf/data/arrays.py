@@ -40,7 +40,7 @@ def source(name, *, noisy, clean, test, validation=None, true_labels=None, class
     if true_labels is not None:
         labels.append(_labels("true", true_labels, len(noisy[1])))
     trusted = [labels for number, _, labels in parts if number in (listing.CLEAN, listing.TEST)]
-    names, labels = _numbered(labels, trusted, class_names)
+    names, labels = _numbered(labels, trusted, class_names, len(inputs))
     true = np.full(len(inputs), sources.UNKNOWN, np.int32)
     if true_labels is not None:
         true[: len(noisy[1])] = labels.pop()
@@ -76,7 +76,7 @@ def read(file):
             arrays = {key: stored[key] for key in stored.files}
     except (
         *(OSError, EOFError, ValueError, AttributeError, TypeError),  # .npy, pickles, other files
-        *(zipfile.BadZipFile, zlib.error),  # damaged ones
+        *(zipfile.BadZipFile, zlib.error, RuntimeError),  # damaged ones
     ) as error:
         raise InputError(f"The arrays in {os.fspath(file)} cannot be read: {error}.") from error
     found = {key: arrays[key] for key in ("true_labels", "class_names") if key in arrays}
@@ -98,12 +98,16 @@ def _pair(split, pair):
         inputs, labels = pair
     except (TypeError, ValueError):
         raise InputError(f"The {split} set must be a pair: inputs, labels.") from None
-    try:
-        inputs, labels = np.asarray(inputs), np.asarray(labels)
-    except ValueError as error:  # a list of images of several sizes
-        raise InputError(f"The {split} set must be arrays: {error}") from None
-    inputs = _inputs(split, inputs)
+    inputs = _inputs(split, _array(f"{split} set's inputs", inputs))
     return inputs, _labels(split, labels, len(inputs))
+
+
+def _array(name, values):
+    """An array of values; InputError for those that are none, as images of several sizes."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"The {name} must be one array: {error}") from None
 
 
 def _inputs(split, inputs):
@@ -129,7 +133,7 @@ def _inputs(split, inputs):
 
 def _labels(split, labels, count):
     """Labels [count], int or str."""
-    labels = np.asarray(labels)
+    labels = _array(f"{split} labels", labels)
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8")
     if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
@@ -156,7 +160,7 @@ def _text(name):
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 
-def _numbered(labels, trusted, class_names):
+def _numbered(labels, trusted, class_names, total):
     """(names, [int32 labels]): texts by their place among the names, numbers as they are."""
     texts = {part.dtype.kind == "U" for part in labels}
     if len(texts) > 1:
@@ -166,8 +170,7 @@ def _numbered(labels, trusted, class_names):
     if texts == {False}:
         numbers = [sources.as_int32(part) for part in labels]
         names = class_names or listing.numbers_as_names(
-            np.concatenate([sources.as_int32(part) for part in trusted]),
-            sum(map(len, labels)),
+            np.concatenate([sources.as_int32(part) for part in trusted]), total
         )
         return names, numbers
     names = class_names or listing.class_order({str(t) for part in labels for t in np.unique(part)})

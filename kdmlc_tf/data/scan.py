@@ -9,6 +9,7 @@ import os
 import pathlib
 import time
 import zipfile
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -168,7 +169,10 @@ def _load(path):
         with np.load(path, allow_pickle=False) as stored:
             reasons = json.loads(stored["reasons"].item())
             return stored["digests"], {int(index): reason for index, reason in reasons.items()}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (
+        *(OSError, EOFError, KeyError, ValueError, TypeError),
+        *(zipfile.BadZipFile, zlib.error, RuntimeError),
+    ):
         return None
 
 

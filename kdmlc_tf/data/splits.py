@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -55,7 +56,10 @@ class Splits:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 return cls(**{field: stored[field] for field in _FIELDS})
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            *(OSError, EOFError, KeyError, ValueError, TypeError),
+            *(zipfile.BadZipFile, zlib.error, RuntimeError),
+        ) as error:
             raise InputError(f"The splits in {path} cannot be read: {error}.") from error
 
 

@@ -30,18 +30,8 @@ def source(name, *, data_dir=None, label_key="label", noisy_key=None, image_size
     """
     builder = _prepared(name, data_dir)
     features, present = dict(builder.info.features.items()), builder.info.splits
-    for key in (label_key, noisy_key):
-        if key is not None and not _is_label(features.get(key)):
-            what = (
-                "is no label, a whole number for each example"
-                if key in features
-                else "is not there"
-            )
-            fit = [known for known in sorted(features) if _is_label(features[known])]
-            raise InputError(
-                f"The feature {key!r} of the data set {name} {what}: --label_key and --noisy_key "
-                f"must be among {', '.join(fit) or 'such labels; it has none'}."
-            )
+    keys = [key for key in (label_key, noisy_key) if key is not None]
+    _check_labels(name, features, keys)
     own = all(split in present for split in ("noisy", "clean", "test"))
     names = [split for split in listing.SPLITS if split in present] if own else ["train", "test"]
     if not own and any(split not in present for split in names):
@@ -49,13 +39,15 @@ def source(name, *, data_dir=None, label_key="label", noisy_key=None, image_size
             f"The data set {name} must have the splits noisy, clean and test, or train and test. "
             f"There: {', '.join(present)}."
         )
-    labels, ids, inputs = _columns(builder, names, label_key, noisy_key, image_size)
-    class_names = _class_names(features[label_key], labels[label_key])
+    labels, ids, inputs = _columns(builder, names, keys, image_size)
+    where = np.repeat(np.arange(len(names)), [present[split].num_examples for split in names])
+    untrusted = [own and noisy_key is None and n in ("noisy", "validation") for n in names]
+    trusted = labels[label_key][~np.array(untrusted)[where]]
+    class_names = _class_names(features[label_key], trusted, len(where))
     if noisy_key is not None:
         numbers = _numbers(noisy_key, features[noisy_key], features[label_key])
         known = (labels[noisy_key] >= 0) & (labels[noisy_key] < len(numbers))
         labels[noisy_key][known] = numbers[labels[noisy_key][known]]
-    where = np.repeat(np.arange(len(names)), [present[split].num_examples for split in names])
     if own:
         numbers = np.array([listing.SPLITS.index(split) for split in names])[where]
         given, true = _given_and_true(labels, label_key, noisy_key, numbers)
@@ -117,7 +109,7 @@ def _prepared(name, data_dir):
     return builder
 
 
-def _columns(builder, splits, label_key, noisy_key, image_size):
+def _columns(builder, splits, keys, image_size):
     """({key: int32 [n]}, ids, inputs): of all splits one after the other.
 
     The ids, bytes [n], are the texts of a feature "id" where there is one, else places.
@@ -125,7 +117,6 @@ def _columns(builder, splits, label_key, noisy_key, image_size):
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    keys = [key for key in (label_key, noisy_key) if key is not None]
     named = "id" in features and isinstance(features["id"], tfds.features.Text)
     pictures = [key for key, f in features.items() if isinstance(f, tfds.features.Image)]
     if len(pictures) == 1:
@@ -155,7 +146,7 @@ def _vectors(builder, splits, keys, named, input_key):
                 dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
                 rows += list(tfds.as_numpy(dataset))
     except tf.errors.OpError as error:
-        raise _damaged(builder.data_path) from error
+        raise _unreadable(builder.data_path, error) from error
     inputs = np.array([row[input_key] for row in rows], np.float32)
     labels = {key: sources.as_int32([row[key] for row in rows]) for key in keys}
     return labels, pack(row["id"] if named else str(n) for n, row in enumerate(rows)), inputs
@@ -199,7 +190,7 @@ def _index(path, labels, ids):
             if ids is not None:
                 names.append(feature["id"].bytes_list.value[0])
     except (tf.errors.OpError, DecodeError, IndexError) as error:
-        raise _damaged(path) from error
+        raise _unreadable(path, error) from error
     lengths = np.array(lengths, np.int32)
     offsets = 12 + np.cumsum(lengths, dtype=np.int64) - lengths + 16 * np.arange(len(lengths))
     for key, values in found.items():
@@ -209,9 +200,23 @@ def _index(path, labels, ids):
     return offsets, lengths
 
 
-def _damaged(path):
-    """The error of a file, or folder, that cannot be read."""
-    return InputError(f"{path} is damaged; prepare the data set again.")
+def _unreadable(path, error):
+    """What to raise of a file, or folder, that cannot be read: it is damaged, mostly."""
+    return InputError(
+        f"{path} cannot be read ({error.__class__.__name__}); prepare the data set again."
+    )
+
+
+def _check_labels(name, features, keys):
+    """Raises InputError for a key that is not of a label."""
+    for key in keys:
+        if not _is_label(features.get(key)):
+            what = "no label, a whole number for each example" if key in features else "not there"
+            fit = [known for known in sorted(features) if _is_label(features[known])]
+            raise InputError(
+                f"The feature {key!r} of the data set {name} is {what}: --label_key and "
+                f"--noisy_key must be among {', '.join(fit) or 'such labels; it has none'}."
+            )
 
 
 def _is_label(feature):
@@ -222,31 +227,34 @@ def _is_label(feature):
     return scalar and np.dtype(feature.np_dtype).kind in "iub"
 
 
-def _class_names(feature, labels):
-    """A name per class."""
+def _class_names(feature, trusted, total):
+    """A name per class; trusted labels of a set of so many examples tell where it has none."""
     names = getattr(feature, "names", None)
-    return tuple(names) if names else listing.numbers_as_names(labels, len(labels))
+    return tuple(names) if names else listing.numbers_as_names(trusted, total)
 
 
 def _numbers(key, feature, true_feature):
     """The number that each class of a noisy label has among those of the true one, int32 [k].
 
-    Classes are the same where their names are; where either feature has no names their numbers
-    are what counts. Empty: all stay as they are.
+    Classes are the same where their names are. Their numbers count where one of the labels has no
+    names, or only 0, 1, … in this order, as TensorFlow Datasets makes them, and the other one none
+    that is a number. A class that is none of the true label's gets a number outside these.
+
+    Returns:
+      The numbers; empty where all stay as they are.
 
     Raises:
-      InputError: a class has a name that none of the true label's has.
+      InputError: the labels have no class in common.
     """
     names, true_names = (list(getattr(f, "names", None) or []) for f in (feature, true_feature))
-    if not all(
-        any(name != str(n) for n, name in enumerate(found)) for found in (names, true_names)
-    ):
-        return np.zeros(0, np.int32)  # ClassLabel(num_classes=k) has the names 0, 1, …
-    unknown = [name for name in names if name not in true_names]
-    if unknown:
+    for one, other in ((names, true_names), (true_names, names)):
+        unnamed = one == list(map(str, range(len(one))))
+        if not one or unnamed and not any(name.isdecimal() for name in other):
+            return np.zeros(0, np.int32)
+    if not set(names) & set(true_names):
         raise InputError(
-            f"The classes of --noisy_key={key} must be among those of the true label, "
-            f"{', '.join(true_names[:8])}{' and so on' if len(true_names) > 8 else ''}. "
-            f"Received: {', '.join(unknown[:5])}."
+            f"The classes of --noisy_key={key} must be those of the true label, "
+            f"{', '.join(true_names[:5])}. Received: {', '.join(names[:5])}."
         )
-    return np.array([true_names.index(name) for name in names], np.int32)
+    places = {name: number for number, name in enumerate(true_names)}
+    return np.array([places.get(name, len(true_names)) for name in names], np.int32)

@@ -250,7 +250,11 @@ class Method(keras.Model):
 
         An optimizer with `gradient_accumulation_steps` moves its network in some steps only.
         """
-        return int(scaling.unscaled(self.optimizers_by_name[name])._iterations.numpy())
+        return int(self.step_of(name).numpy())
+
+    def step_of(self, name):
+        """The same as the variable that counts them."""
+        return scaling.unscaled(self.optimizers_by_name[name])._iterations
 
     def make_train_function(self, force=False):
         """Compiles the stages over the replicas; runs `steps_per_execution` steps at a time.

@@ -85,8 +85,8 @@ class GLC(Method):
         true = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
         answers = tf.matmul(true, tf.nn.softmax(logits), transpose_a=True)
         (answers,) = distribution.mean_over_replicas([answers / tf.reduce_sum(true)])
-        step = self.optimizers_by_name["estimator"].iterations
-        self.mass.assign(moved(self.mass, answers, ramped(self.matrix_decay, step)))
+        pace = ramped(self.matrix_decay, self.step_of("estimator"))
+        self.mass.assign(moved(self.mass, answers, pace))
 
     def student_step(self, batch):
         """The second stage: one step down the corrected loss."""

@@ -218,7 +218,10 @@ class MLC(Method):
         return tf.reduce_mean(losses.label_cross_entropy(meta_batch["labels"], seen["logits"]))
 
     def pseudo_labels(self, images, labels):
-        """As every method's; in a warm-up that trains on the given labels, these."""
+        """As every method's; in a warm-up that trains on the given labels, these.
+
+        Whether it has ended says the corrector's optimizer: load weights after `compile`.
+        """
         answer = super().pseudo_labels(images, labels)
         if self.warmup_steps and self.optimizers_by_name and not self.corrector.residual:
             corrected = answer["pseudo_labels"]

@@ -33,6 +33,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         scale = tf.convert_to_tensor(self.dynamic_scale)
 
         state = [v for v in [*weights, *inner.variables] if v is not inner.iterations]
+        if inner.gradient_accumulation_steps:
+            state = []  # zeros were added; what the steps before have gathered may be taken now
         before = [tf.convert_to_tensor(variable) for variable in state]
         inner.apply([tf.where(finite, grad / scale, 0) for grad in grads], weights)
         for variable, value in zip(state, before, strict=True):

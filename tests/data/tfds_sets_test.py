@@ -131,10 +131,51 @@ def test_classes_of_a_noisy_label_are_told_by_their_names(
     expected[1] = -1
     np.testing.assert_array_equal(source.given_labels[source.splits.noisy], expected)
 
-    features["web"] = tfds.features.ClassLabel(names=["cat", "wasp", "ant"])
+
+@pytest.mark.parametrize(
+    "names, true_names, numbers",
+    [
+        (["cat", "wasp", "ant"], ["ant", "bee", "cat"], [2, 3, 0]),  # 3 is no class: a fault
+        ("0123", ["ant", "bee", "cat"], []),
+        (["ant", "bee", "cat"], "0123", []),
+        (sorted(map(str, range(12))), list(map(str, range(12))), [0, 1, 10, 11, *range(2, 10)]),
+        (list(map(str, range(12))), sorted(map(str, range(12))), [0, 1, *range(4, 12), 2, 3]),
+        ("1230", "0123", [1, 2, 3, 0]),
+        (["wasp"], ["ant", "bee"], None),
+    ],
+)
+def test_which_class_a_noisy_label_means(names, true_names, numbers):
+    import tensorflow_datasets as tfds
+
+    features = [tfds.features.ClassLabel(names=list(n)) for n in (names, true_names)]
+    if numbers is None:
+        with pytest.raises(
+            InputError, match="must be those of the true label, ant, bee. Rec.*wasp"
+        ):
+            tfds_sets._numbers("web", *features)
+    else:
+        assert tfds_sets._numbers("web", *features).tolist() == numbers
+
+
+def test_a_wild_noisy_label_of_a_class_without_names_is_a_fault(
+    tmp_path, features, cache, write_prepared
+):
+    import tensorflow_datasets as tfds
+
+    features["label"] = tfds.features.Scalar(np.int64)
+    splits = {split: pictures(6, 40 * i) for i, split in enumerate(("noisy", "clean", "test"))}
+    splits["noisy"][2]["label"] = 2**31 - 1
+    write_prepared(tmp_path, "mine", features, splits)
+    source = tfds_sets.source("mine", data_dir=str(tmp_path), image_size=8)
+    (fault,) = map(str, faults.find(source))
+    assert (
+        source.class_names == ("0", "1", "2")
+        and "noisy 2, label 2147483647 is not in 0..2" in fault
+    )
+    splits["clean"][2]["label"] = 10**6
     write_prepared(tmp_path / "other", "mine", features, splits)
-    with pytest.raises(InputError, match="among those .* ant, bee, cat. Received: wasp"):
-        tfds_sets.source("mine", data_dir=str(tmp_path / "other"), noisy_key="web")
+    with pytest.raises(InputError, match="The largest trusted one is 1000000, of 18 examples"):
+        tfds_sets.source("mine", data_dir=str(tmp_path / "other"), image_size=8)
 
 
 def test_an_image_of_both_train_and_test_is_a_fault(tmp_path, features, cache, write_prepared):
@@ -188,7 +229,7 @@ def test_other_splits_and_damage_are_refused(tmp_path, features, cache, write_pr
         damaged.append(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     for data in damaged:
         path.write_bytes(data)
-        with pytest.raises(InputError, match="00001-of-00002 is damaged"):
+        with pytest.raises(InputError, match="00001-of-00002 cannot be read .*prepare"):
             tfds_sets.source("mine", data_dir=str(other))
 
 
@@ -206,7 +247,7 @@ def test_damage_to_vectors_is_refused(tmp_path, write_prepared):
         tfds_sets.source("mine", data_dir=str(tmp_path), label_key="note")
     path = next(folder.glob("mine-clean.tfrecord*"))
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match=f"{folder} is damaged"):
+    with pytest.raises(InputError, match=f"{folder} cannot be read .DataLossError.; prepare"):
         tfds_sets.source("mine", data_dir=str(tmp_path))
 
 

@@ -174,6 +174,19 @@ def test_an_overflow_halves_the_scale_and_changes_nothing_else(bad):
     assert float(optimizer.dynamic_scale) == 1.0
 
 
+def test_an_overflow_adds_nothing_where_gradients_are_accumulated():
+    variable = keras.Variable([1.0])
+    inner = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    optimizer = scaling.LossScaleOptimizer(inner, initial_scale=1.0, dynamic_growth_steps=100)
+    optimizer.build([variable])
+    seen = []
+    for gradient in (1.0, np.inf, 3.0, 5.0, np.inf, 7.0):
+        optimizer.apply([tf.constant([gradient])], [variable])
+        seen.append(float(variable[0]))
+    assert seen == [1.0, 0.5, 0.5, -3.5, -3.5, -7.0]  # means of 1 and 0, 3 and 5, 0 and 7
+    assert int(inner._iterations) == 6
+
+
 @pytest.mark.parametrize("gradient", [[64.0, -32.0], [64.0, np.inf]])
 def test_lookahead_is_the_step_that_loss_scaling_takes(gradient):
     variable = keras.Variable([1.0, 2.0])
