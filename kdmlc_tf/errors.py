@@ -1,4 +1,13 @@
-"""The one error type that the command line turns into a sentence."""
+"""The error that the command line turns into a sentence, and those that become one."""
+
+import zipfile
+import zlib
+
+# What NumPy raises while it reads a .npz file that is damaged, of another form, or none.
+UNREADABLE_NPZ = (
+    *(OSError, EOFError, AttributeError, KeyError, RuntimeError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class InputError(ValueError):

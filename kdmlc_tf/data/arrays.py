@@ -1,13 +1,11 @@
 """Arrays of a program, or of a .npz file, as a Source: images, or vectors of features."""
 
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
 from kdmlc_tf.data import listing, sources
-from kdmlc_tf.errors import InputError
+from kdmlc_tf.errors import UNREADABLE_NPZ, InputError
 
 _INPUTS = ("images", "features")
 
@@ -74,10 +72,7 @@ def read(file):
     try:
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (
-        *(OSError, EOFError, ValueError, AttributeError, TypeError),  # .npy, pickles, other files
-        *(zipfile.BadZipFile, zlib.error, RuntimeError),  # damaged ones
-    ) as error:
+    except UNREADABLE_NPZ as error:
         raise InputError(f"The arrays in {os.fspath(file)} cannot be read: {error}.") from error
     found = {key: arrays[key] for key in ("true_labels", "class_names") if key in arrays}
     for split in listing.SPLITS:

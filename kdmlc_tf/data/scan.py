@@ -8,15 +8,13 @@ import json
 import os
 import pathlib
 import time
-import zipfile
-import zlib
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from kdmlc_tf.data import images as images_lib
-from kdmlc_tf.errors import InputError
+from kdmlc_tf.errors import UNREADABLE_NPZ, InputError
 from kdmlc_tf.replacing import replacing_file
 
 _IN_MEMORY = 2**30  # bytes of decoded pixels up to which a set is kept in memory
@@ -169,10 +167,7 @@ def _load(path):
         with np.load(path, allow_pickle=False) as stored:
             reasons = json.loads(stored["reasons"].item())
             return stored["digests"], {int(index): reason for index, reason in reasons.items()}
-    except (
-        *(OSError, EOFError, KeyError, ValueError, TypeError),
-        *(zipfile.BadZipFile, zlib.error, RuntimeError),
-    ):
+    except UNREADABLE_NPZ:
         return None
 
 

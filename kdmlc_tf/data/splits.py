@@ -2,12 +2,10 @@
 
 import dataclasses
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
-from kdmlc_tf.errors import InputError
+from kdmlc_tf.errors import UNREADABLE_NPZ, InputError
 from kdmlc_tf.replacing import replacing_file
 
 _STREAM = 101  # Keeps this module's random numbers apart from those of noise and order.
@@ -56,10 +54,7 @@ class Splits:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 return cls(**{field: stored[field] for field in _FIELDS})
-        except (
-            *(OSError, EOFError, KeyError, ValueError, TypeError),
-            *(zipfile.BadZipFile, zlib.error, RuntimeError),
-        ) as error:
+        except UNREADABLE_NPZ as error:
             raise InputError(f"The splits in {path} cannot be read: {error}.") from error
 
 
