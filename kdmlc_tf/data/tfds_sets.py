@@ -1,5 +1,6 @@
 """Any data set of TensorFlow Datasets, by name: images, read record by record, or features."""
 
+import itertools
 import os
 
 import numpy as np
@@ -10,6 +11,8 @@ from kdmlc_tf.data import images as images_lib
 from kdmlc_tf.data import listing, scan, sources
 from kdmlc_tf.data.packing import pack
 from kdmlc_tf.errors import InputError
+
+_AT_ONCE = 100  # records in memory while a file is looked through
 
 
 def source(name, *, data_dir=None, label_key="label", noisy_key=None, image_size=None):
@@ -182,7 +185,8 @@ def _index(path, labels, ids):
     """
     lengths, found, names = [], {key: [] for key in labels}, []
     try:
-        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        batches = tf.data.TFRecordDataset(path).batch(_AT_ONCE).as_numpy_iterator()
+        for record in itertools.chain.from_iterable(batches):
             lengths.append(len(record))
             feature = tf.train.Example.FromString(record).features.feature
             for key, values in found.items():
