@@ -201,7 +201,7 @@ def noisy_probe(prepared):
         prepared.noise.labels[sample],
         prepared.true_labels(sample),
         preprocessing=prepared.preprocessing,
-        batch_size=min(250, pipeline.evaluation_batch_size(prepared.input_shape)),
+        batch_size=pipeline.evaluation_batch_size(prepared.input_shape, most=250),
     )
 
 

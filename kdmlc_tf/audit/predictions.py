@@ -84,7 +84,7 @@ def predict(method, images, given_labels, preprocessing, folder, *, flip=False):
     """
     ask, arrays, start = _asker(method, flip), {}, 0
     shape = preprocessing.output_shape(images.shape[1:])
-    size = min(_BATCH, pipeline.evaluation_batch_size(shape))
+    size = pipeline.evaluation_batch_size(shape, most=_BATCH)
     batches = pipeline.evaluation_batches(
         images, given_labels, batch_size=size, preprocessing=preprocessing
     )

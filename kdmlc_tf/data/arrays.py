@@ -107,9 +107,7 @@ def _array(name, values):
 
 def _inputs(split, inputs):
     """uint8 [n, h, w, c] or float32 [n, features]."""
-    number = inputs.dtype.kind in "biuf"
-    if 0 in inputs.shape[1:]:
-        number = False  # an example without a number
+    number = inputs.dtype.kind in "biuf" and 0 not in inputs.shape[1:]
     if number and inputs.ndim == 2:
         return inputs.astype(np.float32)
     if not number or inputs.ndim not in (3, 4) or inputs.dtype.kind == "f":

@@ -46,6 +46,18 @@ def class_order(names):
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if digits else None))
 
 
+def are_unnamed(names, others):
+    """Whether classes are called 0, 1, … in this order, beside others of which none is a number.
+
+    Then the names say nothing, and classes with the same place are the same.
+
+    >>> are_unnamed(("0", "1"), ("cat", "dog")), are_unnamed(("0", "1"), ("1", "0"))
+    (True, False)
+    """
+    unnamed = list(names) == list(map(str, range(len(names))))
+    return unnamed and not any(name.isdecimal() for name in others)
+
+
 def numbers_as_names(trusted, total):
     """A class name for each whole number up to the largest of the trusted labels.
 

@@ -285,13 +285,14 @@ def batch_maker(noisy, clean, labels, meta_size, preprocessing, augmentation):
     return batch
 
 
-def evaluation_batch_size(shape):
-    """Examples in a batch that is looked at only: 500, fewer where these take more than 64 MiB.
+def evaluation_batch_size(shape, most=500):
+    """Examples in a batch that is looked at only: fewer than `most` where these take over 64 MiB.
 
     Args:
       shape: of one example as the networks take it, in float32.
+      most: of small examples.
     """
-    return max(1, min(500, 2**26 // (4 * math.prod(shape))))
+    return max(1, min(most, 2**26 // (4 * math.prod(shape))))
 
 
 def evaluation_batches(images, labels, *, batch_size, preprocessing):

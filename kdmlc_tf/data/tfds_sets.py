@@ -252,8 +252,7 @@ def _numbers(key, feature, true_feature):
     """
     names, true_names = (list(getattr(f, "names", None) or []) for f in (feature, true_feature))
     for one, other in ((names, true_names), (true_names, names)):
-        unnamed = one == list(map(str, range(len(one))))
-        if not one or unnamed and not any(name.isdecimal() for name in other):
+        if not one or listing.are_unnamed(one, other):
             return np.zeros(0, np.int32)
     if not set(names) & set(true_names):
         raise InputError(

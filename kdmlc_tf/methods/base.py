@@ -243,17 +243,13 @@ class Method(keras.Model):
 
     def steps_taken(self):
         """Training steps so far, counted by the optimizers that are checkpointed."""
-        return self.steps_of("student")
+        return int(self.steps_of("student"))
 
     def steps_of(self, name):
-        """Training steps of network `name` so far; `iterations` has those that moved it.
+        """The variable that counts network `name`'s training steps.
 
-        An optimizer with `gradient_accumulation_steps` moves its network in some steps only.
+        `iterations` counts those that moved it: with `gradient_accumulation_steps` not all do.
         """
-        return int(self.step_of(name).numpy())
-
-    def step_of(self, name):
-        """The same as the variable that counts them."""
         return scaling.unscaled(self.optimizers_by_name[name])._iterations
 
     def make_train_function(self, force=False):

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from kdmlc_tf.data import listing
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.serving import saved_model
 
@@ -66,8 +67,7 @@ def labels_by_name(labels, label_names, class_names):
     array([2, 1, 1])
     """
     label_names, class_names = tuple(label_names), tuple(class_names)
-    unnamed = label_names == tuple(map(str, range(len(label_names))))
-    if label_names == class_names or (unnamed and not any(n.isdecimal() for n in class_names)):
+    if label_names == class_names or listing.are_unnamed(label_names, class_names):
         _check_range(labels, class_names)
         return labels
     unknown = [name for name in label_names if name not in class_names]
