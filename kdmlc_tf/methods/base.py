@@ -243,9 +243,13 @@ class Method(keras.Model):
 
     def steps_taken(self):
         """Training steps so far, counted by the optimizers that are checkpointed."""
-        return int(self.steps_of("student"))
+        return self.steps_of("student")
 
     def steps_of(self, name):
+        """Training steps of network `name` so far, a number: only outside the compiled step."""
+        return int(self.counter_of(name).numpy())
+
+    def counter_of(self, name):
         """The variable that counts network `name`'s training steps.
 
         `iterations` counts those that moved it: with `gradient_accumulation_steps` not all do.

@@ -99,7 +99,7 @@ class OfflineKD(KDMLC):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.steps_of("student"))
+        return super().steps_taken() + self.steps_of("student")
 
     def student_step(self, batch):
         """The second stage: one step of the student; teacher and corrector are constants."""

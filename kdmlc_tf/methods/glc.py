@@ -60,7 +60,7 @@ class GLC(Method):
 
     def steps_taken(self):
         """Steps of both stages."""
-        return super().steps_taken() + int(self.steps_of("estimator"))
+        return super().steps_taken() + self.steps_of("estimator")
 
     def noise_matrix(self):
         """T̂, a tensor [K, K]; rows are true classes and sum to 1."""
@@ -85,7 +85,7 @@ class GLC(Method):
         true = tf.one_hot(labels, self.num_classes, dtype=logits.dtype)
         answers = tf.matmul(true, tf.nn.softmax(logits), transpose_a=True)
         (answers,) = distribution.mean_over_replicas([answers / tf.reduce_sum(true)])
-        pace = ramped(self.matrix_decay, self.steps_of("estimator"))
+        pace = ramped(self.matrix_decay, self.counter_of("estimator"))
         self.mass.assign(moved(self.mass, answers, pace))
 
     def student_step(self, batch):

@@ -89,7 +89,7 @@ class KDMLC(MLC):
 
     def steps_taken(self):
         """Steps of the teacher: the student may start later, and take several updates in one."""
-        return int(self.steps_of("teacher"))
+        return self.steps_of("teacher")
 
     def view(self, part):
         """The images that the teacher learns from: whole ones, as the belief looks at."""
