@@ -183,8 +183,13 @@ class Run:
         self.checkpoints.restore(method, epoch)
         return method, epoch
 
-    def export(self, method, *, version=None):
+    def export(self, method, *, version=None, epoch=None):
         """Exports the student, which computes in float32; returns the version's folder.
+
+        Args:
+          method: the trained method.
+          version: of the export; default: one more than the highest there is.
+          epoch: which epoch's networks `method` has, where that is known: `exported_epoch`.
 
         Raises:
           InputError: the student has not learned yet.
@@ -199,22 +204,36 @@ class Run:
             trained = student
             student = self._builder(precision="float32", **_NO_WEIGHTS).network("student")
             student.set_weights(trained.get_weights())
-        return export_classifier(
+        target = export_classifier(
             student,
-            self.folder / "export" / "student",
+            self._exports(),
             preprocessing=Preprocessing.from_dict(data["preprocessing"]),
             class_names=data["class_names"],
             input_shape=tuple(data.get("image_shape", data["input_shape"])),
             version=version,
         )
+        with replacing_file(self.folder / "exports.json") as partial:
+            known = {**self._epochs_of_exports(), target.name: epoch}
+            partial.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        return target
+
+    def exported_epoch(self):
+        """The epoch that the highest exported version holds; None without one, or if unknown."""
+        known = self._epochs_of_exports()
+        return next((known.get(str(v)) for v in reversed(versions(self._exports()))), None)
+
+    def _exports(self):
+        return self.folder / "export" / "student"
+
+    def _epochs_of_exports(self):
+        """Dict version -> epoch, as `export` left it; empty where it did not."""
+        if not (self.folder / "exports.json").is_file():
+            return {}
+        return self._parse("exports.json", json.loads)
 
     def has_learned(self):
         """Whether the student has: it may start after another network."""
         return bool(self._learned_rows())
-
-    def has_export(self):
-        """Whether a student was exported already."""
-        return bool(versions(self.folder / "export" / "student"))
 
     def metrics(self):
         """The rows of metrics.csv, each a dict name -> float; empty before the first epoch."""

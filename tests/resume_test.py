@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 import signal
@@ -16,8 +17,10 @@ import tensorflow as tf
 from kdmlc_tf import training
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
+from kdmlc_tf.data import sources
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.monitoring.tensorboard import TensorBoardWriter
+from kdmlc_tf.run import Run
 
 EPOCHS, STEPS = 4, 8
 SETTINGS = {
@@ -244,6 +247,30 @@ def test_a_student_that_starts_late_resumes_on_both_sides_of_its_start(
     run, _, status = training.train(config, tmp_path / "cut", resume=True, verbose=0)
     assert status == "finished"
     assert_equal_runs(run.folder, whole.folder, epochs=4)
+
+
+def test_a_student_exported_before_the_end_is_followed_by_the_finished_one(tmp_path, command_line):
+    folder = tmp_path / "run"
+    flags = ["--export", "--method=ce", f"--run={folder}"]
+    command_line(flags, death=["step", 2 * STEPS + 1])
+    run = Run(folder)
+    method, early = run.restored_method()
+    assert run.exported_epoch() is None
+    run.export(method, epoch=early)
+    assert run.exported_epoch() == early <= 2
+    for versions in (["1", "2"], ["1", "2"]):  # what is served already is not exported again
+        status, said = command_line([*flags, "--resume"])
+        assert status == 0, said
+        assert run.exported_epoch() == run.selected_epoch() > early
+        assert sorted(os.listdir(folder / "export" / "student")) == versions
+    method, _ = run.restored_method()
+    images = sources.load("digits").test_images[:40]
+    data = run.data()["preprocessing"]
+    normalised = (images - np.array(data["mean"])) / np.array(data["std"])
+    expected = tf.nn.softmax(method(tf.constant(normalised, tf.float32)))
+    served = tf.saved_model.load(str(folder / "export" / "student" / "2"))
+    answer = served.signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
 
 
 DISK = 12  # MiB; the checkpoints of the run below take 5 each
