@@ -97,7 +97,9 @@ class Config:
     teacher: str = _setting("resnet32", "Teacher network (kdmlc, offline_kd).")
     student: str = _setting("resnet8", "Student network: the one exported by every method.")
     teacher_weights: str | None = _setting(
-        None, "Weights to start the teacher from: a file, or imagenet for applications/NAME."
+        None,
+        "Weights to start the teacher from: a file, or imagenet for applications/NAME; NAME then "
+        "sees the images as its preprocess_input gives them.",
     )
     student_weights: str | None = _setting(None, "The same for the student.")
     corrector_embedding: int = _setting(128, "Size of the corrector's label embedding.", low=1)

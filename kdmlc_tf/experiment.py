@@ -23,13 +23,27 @@ class Builder:
       input_shape: of one example, (h, w, c) or (features,).
       num_classes: K.
       steps_per_epoch: steps of one pass over the noisy set.
+      statistics: (mean, std) that the images are normalised with, for networks that start from
+        stored weights.
+      load_weights: whether these are loaded; a method that is restored does not need them.
     """
 
-    def __init__(self, config, *, input_shape, num_classes, steps_per_epoch):
+    def __init__(
+        self,
+        config,
+        *,
+        input_shape,
+        num_classes,
+        steps_per_epoch,
+        statistics=None,
+        load_weights=True,
+    ):
         self.config = config
         self.input_shape = tuple(input_shape)
         self.num_classes = num_classes
         self.steps_per_epoch = steps_per_epoch
+        self.statistics = statistics
+        self.load_weights = load_weights
 
     def build(self):
         """The compiled method.
@@ -122,13 +136,15 @@ class Builder:
     def network(self, role):
         """The classifier for "teacher", "student", or "estimator", which is like the student."""
         named = "student" if role == "estimator" else role
+        weights = getattr(self.config, f"{named}_weights")
         with precision.dtype_policy(self.config.precision):
             return registry.build(
                 getattr(self.config, named),
                 input_shape=self.input_shape,
                 num_classes=self.num_classes,
                 seed=self.seed(role),
-                weights=getattr(self.config, f"{named}_weights"),
+                weights=weights if self.load_weights else None,
+                statistics=self.statistics if weights else None,
             )
 
     def corrector(self, network):

@@ -21,7 +21,6 @@ from kdmlc_tf.replacing import replacing, replacing_file
 from kdmlc_tf.serving.saved_model import export_classifier, versions
 
 SELECTED_BY = "val_student_accuracy"
-_NO_WEIGHTS = {"teacher_weights": None, "student_weights": None}
 
 
 def default_folder(config):
@@ -150,16 +149,19 @@ class Run:
         Args:
           initial: whether it starts from the configuration's weights after all.
         """
-        return self._builder(**({} if initial else _NO_WEIGHTS)).build()
+        return self._builder(load_weights=initial).build()
 
-    def _builder(self, **changes):
+    def _builder(self, *, load_weights=False, **changes):
         """The Builder of the run's configuration, with changes."""
         data = self.data()
+        preprocessing = Preprocessing.from_dict(data["preprocessing"])
         return Builder(
             dataclasses.replace(self.config, **changes),
             input_shape=data["input_shape"],
             num_classes=len(data["class_names"]),
             steps_per_epoch=self.steps_per_epoch(),
+            statistics=(preprocessing.mean, preprocessing.std),
+            load_weights=load_weights,
         )
 
     def steps_per_epoch(self):
@@ -179,7 +181,7 @@ class Run:
             )
         selected = self.selected_epoch()
         epoch = epochs[-1] if which == "last" or selected is None else selected
-        method = self._builder(jit_compile=False, **_NO_WEIGHTS).build()
+        method = self._builder(jit_compile=False).build()
         self.checkpoints.restore(method, epoch)
         return method, epoch
 
@@ -202,7 +204,7 @@ class Run:
         data, student = self.data(), method.classifiers["student"]
         if self.config.precision != "float32":
             trained = student
-            student = self._builder(precision="float32", **_NO_WEIGHTS).network("student")
+            student = self._builder(precision="float32").network("student")
             student.set_weights(trained.get_weights())
         target = export_classifier(
             student,

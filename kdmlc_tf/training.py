@@ -168,6 +168,7 @@ def _open(folder, config, prepared, *, resume, overwrite):
         input_shape=prepared.input_shape,
         num_classes=prepared.source.num_classes,
         steps_per_epoch=steps_per_epoch(config, prepared),
+        statistics=(prepared.preprocessing.mean, prepared.preprocessing.std),
     ).build()
     if folder == pathlib.Path.cwd():
         raise InputError(f"--run must be a folder of its own, not the current one: {folder}.")

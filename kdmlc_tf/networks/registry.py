@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import os
+import sys
 import warnings
 
 import keras
@@ -37,7 +38,7 @@ def describe():
     )
 
 
-def build(name, *, input_shape, num_classes, seed, weights=None):
+def build(name, *, input_shape, num_classes, seed, weights=None, statistics=None):
     """Network `name`, freshly initialised or with stored weights.
 
     Args:
@@ -47,6 +48,9 @@ def build(name, *, input_shape, num_classes, seed, weights=None):
       seed: int; the same seed gives the same weights.
       weights: None, the path of a weights file that Keras wrote, or, for applications/NAME,
         "imagenet"; the weights of an application are those of its backbone.
+      statistics: (mean, std), one number per channel each, that the images were normalised with,
+        from 0..255: where given, an application sees them as keras.applications shows them to it
+        when it trains such weights, e.g. ResNet50 as blue, green, red. None: as they come.
 
     Returns:
       keras.Model from normalised float images [batch, *input_shape] to
@@ -59,7 +63,7 @@ def build(name, *, input_shape, num_classes, seed, weights=None):
     input_shape = tuple(input_shape)
     with seeded_initialisers(seed):
         if name.startswith(_APPLICATIONS):
-            return _application(name, input_shape, num_classes, weights)
+            return _application(name, input_shape, num_classes, weights, statistics)
         base, width = _parse(name)
         if base != "mlp" and len(input_shape) != 3:
             raise InputError(
@@ -101,27 +105,61 @@ def _closest(name, names):
     return f" Did you mean {lower[match[0]]}?" if match else ""
 
 
-def _application(name, input_shape, num_classes, weights):
+def _application(name, input_shape, num_classes, weights, statistics):
     """Backbone of keras.applications with average pooling, and a layer of logits."""
     constructor = _find_application(name)
+    optional = "include_preprocessing" in inspect.signature(constructor).parameters
+    if input_shape[-1] != 3:
+        statistics = None  # weights for other images than Keras' own
     options = {"include_top": False, "pooling": "avg", "input_shape": input_shape}
-    if "include_preprocessing" in inspect.signature(constructor).parameters:
-        options["include_preprocessing"] = False  # the images come normalised
+    if optional:
+        options["include_preprocessing"] = statistics is not None
     if weights not in (None, "imagenet") and not os.path.isfile(weights):
         raise InputError(f"The weights of {name} must be a file or imagenet; no file {weights!r}.")
     with _explained(
         f"{name} cannot be built for inputs of shape {input_shape} with weights={weights}"
     ):
-        backbone = constructor(weights=weights, **options)
+        backbone = constructor(weights=None, **options)
+        if weights is not None:
+            _copy_weights(constructor(weights=weights, **options), backbone)
     for layer in backbone._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True  # over replicas, as in the other networks
     inputs = images = image_input(input_shape)
-    if isinstance(backbone.layers[1], keras.layers.Rescaling):  # EfficientNet's own 1/255
+    if statistics is not None:
+        pixels = keras.layers.Rescaling(statistics[1], statistics[0], dtype=images.dtype)(images)
+        images = pixels if optional else _preprocessed(pixels, constructor)
+    # EfficientNet's own 1/255; others with such a layer have it to show them what they know.
+    if isinstance(backbone.layers[1], keras.layers.Rescaling) and not optional:
         images = keras.layers.Rescaling(1 / backbone.layers[1].scale)(images)
     return classifier(
         inputs, backbone(images), num_classes=num_classes, name=constructor.__name__.lower()
     )
+
+
+def _preprocessed(pixels, constructor):
+    """Pixels, 0..255, as a backbone without preprocessing of its own was shown them by Keras."""
+    if constructor.__name__.startswith("EfficientNetB"):  # in its layers: see _copy_weights
+        return keras.applications.imagenet_utils.preprocess_input(pixels, mode="torch")
+    return sys.modules[constructor.__module__].preprocess_input(pixels)
+
+
+def _copy_weights(stored, backbone):
+    """Copies the weights of one backbone to another of the same kind.
+
+    But for EfficientNet's statistics of ImageNet: Keras builds other layers around them for
+    weights=None than for "imagenet", and a checkpoint does not restore them.
+    """
+    mine, theirs = (
+        [
+            layer
+            for layer in model.layers
+            if layer.weights and not isinstance(layer, keras.layers.Normalization)
+        ]
+        for model in (backbone, stored)
+    )
+    for layer, source in zip(mine, theirs, strict=True):
+        layer.set_weights(source.get_weights())
 
 
 def _find_application(name):

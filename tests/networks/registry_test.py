@@ -14,10 +14,10 @@ SMALL = ("resnet8:0.25", "resnet8-s2:0.25", "wrn-28-2:0.25", "mobile:0.25", "cnn
 STORING = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def build(name, *, input_shape=(8, 8, 1), num_classes=3, seed=0, weights=None):
+def build(name, *, input_shape=(8, 8, 1), num_classes=3, seed=0, **others):
     """`registry.build` with the arguments most tests share."""
     return registry.build(
-        name, input_shape=input_shape, num_classes=num_classes, seed=seed, weights=weights
+        name, input_shape=input_shape, num_classes=num_classes, seed=seed, **others
     )
 
 
@@ -217,6 +217,61 @@ def test_backbones_see_the_images_as_they_come(name):
         padded = layer(padded)
     padded = np.asarray(keras.Model(backbone.inputs[0], first.input)(padded))
     np.testing.assert_allclose(padded[:, :32, :32], x, rtol=1e-4, atol=1e-6)
+
+
+MEAN, STD = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
+RED = np.float32([[255.0, 0.0, 0.0]])
+TORCH = ((RED / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225])[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("ResNet50", [-103.939, -116.779, 255 - 123.68]),  # blue, green, red
+        ("MobileNetV2", [1, -1, -1]),
+        ("MobileNetV3Small", [1, -1, -1]),
+        ("DenseNet121", TORCH),
+        ("EfficientNetB0", TORCH),
+        ("EfficientNetV2B0", TORCH),
+        ("ConvNeXtTiny", TORCH),
+    ],
+)
+def test_backbones_with_stored_weights_see_the_images_as_keras_shows_them(name, seen):
+    # The weights are not there: a method that is restored from a checkpoint is built like this.
+    model = build(f"applications/{name}", input_shape=(32, 32, 3), statistics=(MEAN, STD))
+    backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    before = keras.Model(model.inputs[0], backbone._inbound_nodes[-1].input_tensors[0])
+    first = next(
+        layer
+        for layer in backbone._flatten_layers()
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.ZeroPadding2D))
+    )
+    if first not in backbone.layers:  # in ConvNeXt's stem
+        first = next(x for x in backbone.layers if isinstance(x, keras.Sequential))
+    inputs = np.broadcast_to((RED - MEAN) / STD, (1, 32, 32, 3)).astype(np.float32)
+    given = keras.Model(backbone.inputs[0], first.input)(before(inputs))
+    np.testing.assert_allclose(np.asarray(given)[0, 9, 9], seen, rtol=1e-4, atol=1e-4)
+
+
+@STORING
+@pytest.mark.parametrize("name", ["EfficientNetB0", "MobileNetV3Small"])
+def test_a_network_from_stored_weights_and_one_restored_are_the_same(tmp_path, name):
+    constructor = getattr(keras.applications, name)
+    stored = constructor(weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    for layer in stored.layers:
+        if isinstance(layer, keras.layers.Normalization):  # as in the file of ImageNet's weights
+            layer.set_weights([np.float32(TORCH), np.float32(STD), np.int64(0)])
+            layer.finalize_state()
+    stored.save_weights(tmp_path / "stored.weights.h5")
+    given = {"input_shape": (32, 32, 3), "statistics": (MEAN, STD)}
+    path = str(tmp_path / "stored.weights.h5")
+    begun = build(f"applications/{name}", seed=1, weights=path, **given)
+    restored = build(f"applications/{name}", seed=2, **given)
+    for mine, theirs in zip(restored.weights, begun.weights, strict=True):
+        mine.assign(theirs)
+    shown = images((32, 32, 3))
+    np.testing.assert_array_equal(restored(shown)["logits"], begun(shown)["logits"])
+    assert np.std(begun(shown)["features"]) > 0
 
 
 @pytest.mark.parametrize(
