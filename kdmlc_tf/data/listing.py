@@ -104,7 +104,7 @@ def source(name, listing, images):
     else:
         train_digests = test_digests = None
     if train_digests is not None:
-        leaks = leaked(train_digests, listing.splits[train] == CLEAN, test_digests, *reasons)
+        leaks = leaked(train_digests, listing.splits[train], test_digests, *reasons)
         if not isinstance(images, np.ndarray):  # files have names
             ids = listing.ids[train]
             leaks = {row: f"{os.fsdecode(ids[row])}: {reason}" for row, reason in leaks.items()}
@@ -133,19 +133,29 @@ def _of(reasons, rows):
     return {places[row]: reason for row, reason in reasons.items() if row in places}
 
 
-def leaked(train, trusted, test, bad_train, bad_test):
-    """index -> reason for training examples that are also trusted or test examples.
+def leaked(train, splits, test, bad_train, bad_test):
+    """index -> reason for training examples that may not be in their set: another one has them.
+
+    The test and the clean set keep what is theirs, the validation set what is not in those.
 
     Args:
       train: digests [n] of the training images, equal for equal images.
-      trusted: bool [n], whether one is of the clean set.
+      splits: int [n], positions in `SPLITS` of the training images.
       test: digests [m] of the test images.
       bad_train: indices of training images that cannot be used: they have no digest.
       bad_test: the same of the test images.
     """
     places = np.setdiff1d(np.arange(len(train)), list(bad_train))
-    judged = np.setdiff1d(np.arange(len(test)), list(bad_test))
-    in_test = np.isin(train[places], test[judged])
-    in_clean = ~trusted[places] & np.isin(train[places], train[places][trusted[places]])
-    reasons = dict.fromkeys(places[in_clean].tolist(), "the same image is in the clean set")
-    return reasons | dict.fromkeys(places[in_test].tolist(), "the same image is in the test set")
+    train, splits = train[places], splits[places]
+    judged = test[np.setdiff1d(np.arange(len(test)), list(bad_test))]
+    noisy, trusted, held_out = (splits == split for split in (NOISY, CLEAN, VALIDATION))
+    found = {
+        "validation": noisy & np.isin(train, train[held_out]),
+        "clean": ~trusted & np.isin(train, train[trusted]),
+        "test": np.isin(train, judged),
+    }
+    reasons = {}
+    for name, at_fault in found.items():
+        reason = f"the same image is in the {name} set"
+        reasons |= dict.fromkeys(places[at_fault].tolist(), reason)
+    return reasons

@@ -78,7 +78,9 @@ def _train_and_test(name, labels, given, is_test, class_names, ids, inputs):
     if not isinstance(inputs, np.ndarray):
         parts[0], trained, reasons[0] = scan.opened(parts[0])
         parts[1], judged, reasons[1] = scan.opened(parts[1], parts[0].shape[1:3])
-        reasons[0] |= listing.leaked(trained, np.zeros(len(trained), bool), judged, *reasons)
+        reasons[0] |= listing.leaked(
+            trained, np.full(len(trained), listing.NOISY), judged, *reasons
+        )
     return sources.Source(
         name=name,
         train_images=parts[0],

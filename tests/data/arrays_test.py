@@ -55,16 +55,19 @@ def test_an_image_in_two_splits_is_a_fault_and_equal_features_are_none():
     images = RNG.integers(0, 256, (18, 5, 4))
     given = {
         "noisy": (images[:9], np.arange(9) % 3),
-        "clean": (images[9:15], np.arange(6) % 3),
+        "clean": (images[9:13], np.arange(4) % 3),
+        "validation": (images[13:15], np.arange(2)),
         "test": (images[15:], np.arange(3)),
     }
     assert arrays.source("mine", **given).unreadable == {"train": {}, "test": {}}
     given["noisy"][0][[1, 4]] = images[[10, 16]]
+    given["noisy"][0][5] = images[13]
     given["noisy"][0][2] = images[3]  # twice in the same split: no leak
     reasons = arrays.source("mine", **given).unreadable
     assert reasons["train"] == {
         1: "the same image is in the clean set",
         4: "the same image is in the test set",
+        5: "the same image is in the validation set",
     }
     given["clean"][0][2] = images[17]
     told = [str(fault) for fault in faults.find(arrays.source("mine", **given))]

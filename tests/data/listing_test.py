@@ -63,9 +63,10 @@ def test_images_are_decoded_and_may_not_be_in_two_sets(images, write_image, tmp_
     write_image("1.png", 120)  # noisy, as test 6
     write_image("3.png", 0)  # clean, as test 0
     write_image("4.png", 140)  # noisy, as clean 7
-    write_image("2.png", 100)  # noisy, as validation 5: no trusted label leaks
+    write_image("2.png", 100)  # noisy, as validation 5
     assert faults_of(images) == [
         "train 0 (noisy 0, 1.png: the same image is in the test set)",
+        "train 1 (noisy 1, 2.png: the same image is in the validation set)",
         "train 2 (clean 0, 3.png: the same image is in the test set)",
         "train 3 (noisy 2, 4.png: the same image is in the clean set)",
     ]
