@@ -136,7 +136,7 @@ class FileImages(EncodedImages):
     def _reader(self):
         with tf.device("CPU:0"):
             paths = tf.constant(self.columns[0])
-        prefix = os.path.join(self.root, "")
+        prefix = os.fsencode(os.path.join(self.root, ""))  # a folder's name may be no text
 
         def read(row):
             path, absolute = paths[row], tf.strings.substr(paths[row], 0, 1) == "/"

@@ -45,7 +45,7 @@ def opened(images, size=None):
         images = images.resized(size or _first_size(images))
     if np.prod(images.shape, dtype=np.int64) <= _IN_MEMORY:
         pixels = np.zeros(images.shape, np.uint8)
-        return pixels, *_scan(images, pixels, free)
+        return pixels, *_named(images, *_scan(images, pixels, free))
     # The path says where the answer was left by the run before.
     path = _cache(images, free)
     known = _load(path)
@@ -57,7 +57,7 @@ def opened(images, size=None):
             )
         known = _scan(images, None, free)
         _save(path, *known)
-    return images, *known
+    return images, *_named(images, *known)
 
 
 def digests(pixels):
@@ -78,7 +78,7 @@ def broken(images):
     for index in images.changed(_BEGAN):
         reason = _attempt(images, index, False)[2]
         if reason is not None:
-            return reason
+            return f"{images.name(index)}{reason}"
     return None
 
 
@@ -102,12 +102,17 @@ def _first_size(images):
             continue
     raise InputError(
         f"None of the {len(images)} images can be decoded, the first for this reason: "
-        f"{_attempt(images, 0, False)[2]}. Mend the data."
+        f"{images.name(0)}{_attempt(images, 0, False)[2]}. Mend the data."
     )
 
 
+def _named(images, digests, reasons):
+    """The same with each reason after the image's name: a cache may be of another folder's copy."""
+    return digests, {index: f"{images.name(index)}{why}" for index, why in reasons.items()}
+
+
 def _scan(images, pixels, free):
-    """(digests, reasons); fills `pixels` where they are wanted."""
+    """(digests, reasons to follow a name); fills `pixels` where they are wanted."""
     digests, reasons = np.zeros(len(images), np.uint64), {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), _AT_ONCE):
@@ -122,23 +127,22 @@ def _scan(images, pixels, free):
 
 
 def _attempt(images, index, same_size):
-    """(pixels or None, digest, reason or None) of one image."""
-    name = images.name(index)
+    """(pixels or None, digest, reason to follow the image's name, or None) of one image."""
     try:
         data = images.read(index)
     except OSError as error:
-        return None, 0, f"{name}: {error.strerror}"  # "No such file or directory"
+        return None, 0, f": {error.strerror}"  # "No such file or directory"
     digest = _digest(data)
     if not data:
-        return None, digest, f"{name} is empty"
+        return None, digest, " is empty"
     try:
         pixels = images_lib.decode(data, None if same_size else images.size).numpy()
     except tf.errors.OpError:
-        return None, digest, f"{name} cannot be decoded"
+        return None, digest, " cannot be decoded"
     if same_size and pixels.shape[:2] != tuple(images.size):
         raise InputError(
-            f"The images are of different sizes: {name} has {_shown(pixels.shape)} pixels, others "
-            f"{_shown(images.size)}. Give the size to train at: --image_size=N."
+            f"The images are of different sizes: {images.name(index)} has {_shown(pixels.shape)} "
+            f"pixels, others {_shown(images.size)}. Give the size to train at: --image_size=N."
         )
     return pixels, digest, None
 
@@ -156,7 +160,7 @@ def _shown(size):
 def _cache(images, free):
     """Where the result of a scan of just these images is kept."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    text = f"{images.signature()} {images.size if free else None}"
+    text = f"{images.signature()} {images.size if free else None} reasons without names"
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     return pathlib.Path(folder) / "kdmlc_tf" / f"scan-{name}.npz"
 

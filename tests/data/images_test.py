@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,17 @@ def encoded(pixels, form, **options):
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(file, form, **options)
     return file.getvalue()
+
+
+def test_a_folder_whose_name_is_no_text_is_read_in_a_graph(tmp_path, noise):
+    folder = tmp_path / os.fsdecode(b"ph\xe9")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"the file system takes no such name: {error}")
+    (folder / "x.png").write_bytes(encoded(noise, "PNG"))
+    images = FileImages(pack(["x.png"]), root=folder, size=noise.shape[:2])
+    np.testing.assert_array_equal(np.asarray(images), noise[np.newaxis])
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])

@@ -50,6 +50,17 @@ def test_of_a_large_set_the_answer_is_kept_for_the_next_run(images, streamed, mo
     judged(kept, *reversed(scan.opened(images)[1:]))
 
 
+def test_what_is_known_of_a_folder_names_the_files_of_its_copy(images, streamed, tmp_path):
+    before = scan.opened(images)[2]
+    tmp_path.joinpath("moved").mkdir()
+    for path in tmp_path.glob("*.jpg"):
+        path.rename(tmp_path / "moved" / path.name)
+    reasons = scan.opened(FileImages(images.columns[0], root=tmp_path / "moved"))[2]
+    assert len(list(streamed.rglob("*.npz"))) == 1  # not looked at again
+    old, new = f"{tmp_path}/", f"{tmp_path}/moved/"
+    assert reasons == {index: why.replace(old, new) for index, why in before.items()}
+
+
 def test_images_of_different_sizes_need_one_to_be_given(images, write_image, cache):
     write_image("5.jpg", 7, size=(10, 8))
     with pytest.raises(InputError, match="different sizes: .*5.jpg has 8×10 pixels.*image_size=N"):
