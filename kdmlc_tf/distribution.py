@@ -101,6 +101,7 @@ def _check_cluster(text):
         config = json.loads(text)
         workers, task = config["cluster"]["worker"], config["task"]
         known = set(config["cluster"]) == {"worker"} and task["type"] == "worker"
+        known = known and isinstance(workers, list) and all(isinstance(w, str) for w in workers)
         if not known or not 0 <= int(task["index"]) < len(workers):
             raise ValueError
     except (ValueError, KeyError, TypeError):

@@ -8,9 +8,11 @@ import sys
 import keras
 import tensorflow as tf
 
+from kdmlc_tf.data import own
 from kdmlc_tf.networks.registry import count_parameters
 from kdmlc_tf.version import __version__
 
+_TRAIN = ("python", "-m", "kdmlc_tf.train")
 _RESULTS = ("val_student_accuracy", "test_student_accuracy", "test_teacher_accuracy")
 
 
@@ -24,15 +26,15 @@ def make_report(run, method, *, status, started):
       started: when this session started, ISO 8601 text.
 
     Returns:
-      Dict with "seconds", the wall time of all epochs, and "results": {"last": …,
-      "selected": …}, each with its epoch and accuracies as shares in [0, 1]; "last" is the last
-      epoch, "selected" the one that validation on noisy labels selects. No figure is a maximum
-      over the test set.
+      Dict with "command", None of a run by `kdmlc_tf.fit`, "seconds", the wall time of all
+      epochs, and "results": {"last": …, "selected": …}, each with its epoch and accuracies as
+      shares in [0, 1]; "last" is the last epoch, "selected" the one that validation on noisy
+      labels selects. No figure is a maximum over the test set.
     """
-    rows = run.finished_rows()
+    rows, by_fit = run.finished_rows(), run.config.dataset == own.ARRAYS
     return {
         "status": status,
-        "command": shlex.join(["python", "-m", "kdmlc_tf.train", *sys.argv[1:]]),
+        "command": None if by_fit else shlex.join([*_TRAIN, *sys.argv[1:]]),
         "started": started,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "versions": {

@@ -36,7 +36,9 @@ def test_arrays_are_learned_and_the_student_answers_raw_inputs(tmp_path, data):
     probabilities = fitted.probabilities(data[2][0])
     assert probabilities.shape == (90, 3)
     accuracy = np.mean(np.array(["a", "b", "c"])[probabilities.argmax(1)] == data[2][1])
-    results = json.loads((tmp_path / "run" / "report.json").read_text())["results"]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["command"] is None
+    results = report["results"]
     assert accuracy == pytest.approx(results["last"]["test_student_accuracy"])
     assert accuracy > 0.5  # by chance: 1/3
     assert fitted.probabilities(data[2][0][:0]).shape == (0, 3)

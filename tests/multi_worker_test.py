@@ -124,6 +124,8 @@ def test_a_worker_dies_and_the_restart_equals_one_process(tmp_path, float64):
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
 def test_a_cluster_that_is_none_is_refused(monkeypatch, text):

@@ -113,6 +113,10 @@ def test_a_run_on_files_resumes_exactly(photos, monkeypatch, kept):
         ),
         (lambda p: shutil.rmtree(p / "clean/dark"), "no example of class dark, it needs one"),
         (lambda p: shutil.rmtree(p / "clean"), "clean is missing. There: noisy, test"),
+        (
+            lambda p: [shutil.rmtree(folder) for folder in p.glob("*/dark")],
+            "must have two classes or more. Received: .* alone",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(photos, spoil, sentence):

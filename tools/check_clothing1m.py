@@ -28,6 +28,8 @@ def main(arguments=None):
     parser.add_argument("folder", type=pathlib.Path, help="with images/ and the text files")
     parser.add_argument("--decode", type=int, default=1000, help="images a split; 0: all")
     arguments = parser.parse_args(arguments)
+    if arguments.decode < 0:
+        parser.error(f"--decode must not be negative. Received: {arguments.decode}.")
     try:
         found = lists.read(arguments.folder)
     except InputError as error:

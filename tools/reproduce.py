@@ -287,6 +287,8 @@ def written_alike(rows):
         found = [shlex.split(row) for row in rows.split(",")]
     except ValueError as error:
         sys.exit(f"error: {rows!r} cannot be read: {error}. Commas separate rows.")
+    if not all(found):
+        sys.exit(f"error: {rows!r} has an empty row: write names with one comma between two.")
     for flag in (flag for row in found for flag in row[1:]):
         if not flag.startswith("--"):
             sys.exit(f"error: {flag!r} is no flag of a row: write --name=value.")
@@ -401,6 +403,8 @@ def _arguments():
     parser.add_argument("--runs", default="runs", help="folder for the runs")
     parser.add_argument("--results", default=ROOT / "results", help="folder for the result")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1. Received: {arguments.seeds}.")
     idle = ["methods"] if arguments.experiment == "track" else OF_THE_TRACK
     for name in idle:
         if getattr(arguments, name) != parser.get_default(name):

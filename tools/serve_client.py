@@ -100,18 +100,20 @@ def read_image(path, channels) -> np.ndarray:
     kept.
 
     Raises:
-      ClientError: the file is missing or not an image.
+      ClientError: the file is missing, no image, or one of 32 bits or 179 million pixels.
     """
     try:
         with open(path, "rb") as file:
             data = io.BytesIO(file.read())  # a TIFF that Pillow opens by its name is not turned
         with PIL.Image.open(data) as image:
+            if image.mode in ("I", "F"):
+                raise ClientError(f"{path} has pixels of 32 bits: store it with 8 or 16.")
             if image.mode.startswith("I;16"):
                 upper = (np.asarray(image) >> 8).astype(np.uint8)
                 pixels = np.asarray(PIL.Image.fromarray(upper).convert(MODES[channels]))
             else:
                 pixels = np.asarray(image.convert(MODES[channels]))
-    except OSError as error:
+    except (OSError, PIL.Image.DecompressionBombError) as error:
         raise ClientError(f"{path} cannot be read as an image: {error}.") from None
     return pixels.reshape(*pixels.shape[:2], channels)
 

@@ -137,6 +137,11 @@ def prepare(config, source=None):
         human_key=argument if kind == "human" else None,
     )
     saved_model.check_class_names(source.class_names)  # told now, not after training
+    if source.num_classes < 2:
+        raise InputError(
+            f"{source.name} must have two classes or more. Received: {source.class_names[0]} "
+            "alone; is it the right label, the right folder?"
+        )
     labels = source.train_labels
     parts = _splits(config, source)
     _check_batches(config, parts)

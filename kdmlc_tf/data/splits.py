@@ -92,6 +92,8 @@ def own_splits(brought, labels, *, clean=None, validation=None, limit_train=None
                 f"--{flag} must be at most {sizes[flag]}, which this data set has. "
                 f"Received: {size}."
             )
+    if not len(noisy) and validation is None:
+        raise InputError("A validation set is drawn from the noisy one: it needs 2 examples.")
     if not len(noisy):
         raise InputError(f"--validation={validation} leaves no noisy example; choose a smaller.")
     return Splits(

@@ -33,6 +33,7 @@ def evaluate_saved_model(directory, images, labels, *, batch_size=256) -> dict:
     folder = version_folder(directory)
     class_names = saved_model.read_class_names(folder)
     labels = np.asarray(labels)
+    images = images if hasattr(images, "dtype") else np.asarray(images)
     _check_labels(images, labels, class_names)
     # The loaded object owns the variables: the signature alone does not keep them alive.
     loaded = _load(folder)

@@ -137,3 +137,6 @@ def test_without_a_validation_set_noisy_examples_are_held_out():
         own_splits(brought, LABELS, validation=20, seed=0)
     with pytest.raises(InputError, match="--validation must be at most 20"):
         own_splits(brought, LABELS, validation=21, seed=0)
+    lonely = Splits(BROUGHT.noisy[:1], BROUGHT.clean, np.zeros(0, np.int64))
+    with pytest.raises(InputError, match="drawn from the noisy one: it needs 2 examples"):
+        own_splits(lonely, LABELS, seed=0)

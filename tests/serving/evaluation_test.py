@@ -56,6 +56,9 @@ def test_accuracy_is_what_one_counts_by_hand(brightest, batch_size):
         ],
     }
     assert json.loads(json.dumps(result)) == result
+    # Of numbers in lists, which have no type of their own, features are made.
+    with pytest.raises(InputError, match="takes uint8 images.*Received: int64"):
+        evaluate_saved_model(brightest, pixels(0).tolist(), [0])
 
 
 def test_a_version_is_taken_as_given_and_a_folder_by_its_highest(brightest):

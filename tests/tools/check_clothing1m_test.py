@@ -41,6 +41,9 @@ def test_every_planted_fault_is_named(faulty, capsys):
 def test_only_some_are_decoded(faulty, capsys):
     assert tool.main([str(faulty), "--decode=10"]) == 1
     assert "    10 decoded, " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        tool.main([str(faulty), "--decode=-1"])
+    assert "--decode must not be negative. Received: -1." in capsys.readouterr().err
 
 
 def test_a_split_of_another_size_is_said(download, capsys):

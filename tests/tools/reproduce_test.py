@@ -558,6 +558,8 @@ def test_a_program_ignores_ctrl_c_where_the_tool_does(of_ctrl_c):
         (["track", "--rows=ce --milestones=8,12"], "no row '12'; commas"),
         (["track", "--rows=ce --milestones='8"], "cannot be read: No closing quotation"),
         (["digits_uniform80", "--methods=ce 'x"], "cannot be read: No closing quotation"),
+        (["digits_uniform80", "--methods=ce,,mlc"], "'ce,,mlc' has an empty row: write names"),
+        (["digits_uniform80", "--methods="], "'' has an empty row: write names"),
         (["track", "--rows=ce --learning_rate 0.2"], "'0.2' is no flag of a row: write --name="),
         (["track", "--rows=ce --noexport"], "'ce --noexport' cannot be run in .* flag 'noexport'"),
         (["track", "--rows=ce --noise=2"], "between 0 and 1. Received: 2.0."),
@@ -568,6 +570,14 @@ def test_what_cannot_be_run_is_named(monkeypatch, tmp_path, trained, arguments, 
     with pytest.raises(SystemExit, match=sentence):
         reproduce(monkeypatch, tmp_path, *arguments)
     assert not trained
+
+
+@pytest.mark.parametrize("seeds", [0, -3])
+def test_no_seed_at_all_leaves_the_result_as_it_is(monkeypatch, tmp_path, capsys, trained, seeds):
+    with pytest.raises(SystemExit):
+        reproduce(monkeypatch, tmp_path, "digits_uniform80", f"--seeds={seeds}")
+    assert f"--seeds must be at least 1. Received: {seeds}." in capsys.readouterr().err
+    assert not trained and not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,22 @@ def test_files_that_are_no_images(server, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "limit", "sentence"),
+    [
+        (np.uint8, 7, "cannot be read as an image: Image size (24 pixels) exceeds limit"),
+        (np.int32, 1000, "has pixels of 32 bits: store it with 8 or 16."),
+        (np.float32, 1000, "has pixels of 32 bits: store it with 8 or 16."),
+    ],
+)
+def test_images_that_training_refuses(server, tmp_path, capsys, monkeypatch, kind, limit, sentence):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", limit)
+    PIL.Image.fromarray(np.zeros((4, 6), kind)).save(tmp_path / "image.tif")
+    assert run(server, str(tmp_path / "image.tif")) == 2
+    assert f"image.tif {sentence}" in capsys.readouterr().err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
     ("answer", "message"),
     [
         ({"metadata": {"signature_def": {"signature_def": {}}}}, "does not take images"),

@@ -59,7 +59,7 @@ def read(folder):
 
 
 def _lines(folder, name):
-    """The lines of a text file that are not empty, as bytes."""
+    """The lines of a text file that are not empty, as the bytes of UTF-8 text."""
     folder = pathlib.Path(folder)
     paths = [path for path in (folder / name, folder / "annotations" / name) if path.is_file()]
     if not paths:
@@ -67,7 +67,15 @@ def _lines(folder, name):
             f"{folder} has no {name}: unpack Clothing1M's annotations there, beside images/."
         )
     with open(paths[0], "rb") as file:
-        yield from (line.strip() for line in file if line.strip())
+        for number, line in enumerate(filter(None, map(bytes.strip, file)), start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                raise InputError(
+                    f"Line {number} of {name} is no UTF-8 text: fetch the file again. "
+                    f"Received: {line[:80]!r}."
+                ) from None
+            yield line
 
 
 def _labels(folder, name):

@@ -59,6 +59,13 @@ def test_faults_in_the_lists_are_one_sentence(download, name, old, new, sentence
         lists.read(download)
 
 
+def test_a_line_that_is_no_text_is_named(download):
+    path = download / "noisy_train_key_list.txt"
+    path.write_bytes(path.read_bytes().replace(b"noisy,2", b"nois\xe9,2"))
+    with pytest.raises(InputError, match=r"Line 3 of noisy_train_key.* is no UTF-8 .*nois\\xe9,2"):
+        lists.read(download)
+
+
 def test_a_missing_list_is_named(download):
     (download / "clean_val_key_list.txt").unlink()
     with pytest.raises(InputError, match="has no clean_val_key_list.txt: unpack"):
