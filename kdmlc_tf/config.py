@@ -98,8 +98,8 @@ class Config:
     student: str = _setting("resnet8", "Student network: the one exported by every method.")
     teacher_weights: str | None = _setting(
         None,
-        "Weights to start the teacher from: a file, or imagenet for applications/NAME; NAME then "
-        "sees the images as its preprocess_input gives them.",
+        "Weights to start the teacher from: a file, or imagenet for applications/NAME, which "
+        "then sees images of three channels as Keras shows them to ImageNet's weights.",
     )
     student_weights: str | None = _setting(None, "The same for the student.")
     corrector_embedding: int = _setting(128, "Size of the corrector's label embedding.", low=1)

@@ -17,7 +17,7 @@ def main():
     run = Run(cli.FLAGS.run)
     method, epoch = run.restored_method(cli.FLAGS.checkpoint)
     print(f"Epoch:    {epoch}")
-    print(summary.of_export(run.export(method, epoch=epoch)))
+    print(summary.of_export(run.export(method)))
 
 
 def console():

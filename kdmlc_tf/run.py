@@ -14,6 +14,7 @@ from kdmlc_tf import config as config_lib
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.data.pipeline import Preprocessing
+from kdmlc_tf.data.prepared import STORED_WEIGHTS
 from kdmlc_tf.data.splits import Splits
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.experiment import Builder
@@ -153,14 +154,16 @@ class Run:
 
     def _builder(self, *, load_weights=False, **changes):
         """The Builder of the run's configuration, with changes."""
-        data = self.data()
-        preprocessing = Preprocessing.from_dict(data["preprocessing"])
+        data, statistics = self.data(), None
+        if data.get("stored_weights") == STORED_WEIGHTS:  # runs from before have no such entry
+            preprocessing = Preprocessing.from_dict(data["preprocessing"])
+            statistics = preprocessing.mean, preprocessing.std
         return Builder(
             dataclasses.replace(self.config, **changes),
             input_shape=data["input_shape"],
             num_classes=len(data["class_names"]),
             steps_per_epoch=self.steps_per_epoch(),
-            statistics=(preprocessing.mean, preprocessing.std),
+            statistics=statistics,
             load_weights=load_weights,
         )
 
@@ -185,13 +188,8 @@ class Run:
         self.checkpoints.restore(method, epoch)
         return method, epoch
 
-    def export(self, method, *, version=None, epoch=None):
+    def export(self, method, *, version=None):
         """Exports the student, which computes in float32; returns the version's folder.
-
-        Args:
-          method: the trained method.
-          version: of the export; default: one more than the highest there is.
-          epoch: which epoch's networks `method` has, where that is known: `exported_epoch`.
 
         Raises:
           InputError: the student has not learned yet.
@@ -215,23 +213,28 @@ class Run:
             version=version,
         )
         with replacing_file(self.folder / "exports.json") as partial:
-            known = {**self._epochs_of_exports(), target.name: epoch}
+            known = {**self._epochs_at_exports(), target.name: self._epochs_done()}
             partial.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         return target
 
-    def exported_epoch(self):
-        """The epoch that the highest exported version holds; None without one, or if unknown."""
-        known = self._epochs_of_exports()
-        return next((known.get(str(v)) for v in reversed(versions(self._exports()))), None)
+    def has_export(self):
+        """Whether a student was exported, and since the last epoch, as far as that is known."""
+        done, made = self._epochs_done(), versions(self._exports())
+        return bool(made) and self._epochs_at_exports().get(str(made[-1]), done) == done
 
     def _exports(self):
         return self.folder / "export" / "student"
 
-    def _epochs_of_exports(self):
-        """Dict version -> epoch, as `export` left it; empty where it did not."""
-        if not (self.folder / "exports.json").is_file():
+    def _epochs_at_exports(self):
+        """Dict version -> epochs that were done when it was exported, as far as that is known."""
+        try:
+            known = json.loads((self.folder / "exports.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return {}
-        return self._parse("exports.json", json.loads)
+        return known if isinstance(known, dict) else {}
+
+    def _epochs_done(self):
+        return max(self.checkpoints.epochs(), default=0)
 
     def has_learned(self):
         """Whether the student has: it may start after another network."""
@@ -245,8 +248,7 @@ class Run:
 
     def finished_rows(self):
         """Those rows whose epoch was also checkpointed; a run may be cut off in between."""
-        last = max(self.checkpoints.epochs(), default=0)
-        return [row for row in self.metrics() if row["epoch"] <= last]
+        return [row for row in self.metrics() if row["epoch"] <= self._epochs_done()]
 
     def _learned_rows(self):
         """Those of the finished ones in which the student learned."""

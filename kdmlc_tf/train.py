@@ -38,12 +38,11 @@ def main():
         verbose=1 if sys.stdout.isatty() else 2,
     )
     chief = distribution.is_chief(method.distribute_strategy)
-    epoch = run.selected_epoch()
-    exports = status == "finished" and cli.FLAGS.export and epoch is not None
+    exports = status == "finished" and cli.FLAGS.export and run.selected_epoch() is not None
     # Of a run that is resumed, a student may have been exported before it was finished.
-    if exports and chief and run.exported_epoch() != epoch:
-        run.checkpoints.restore(method, epoch)
-        print(summary.of_export(run.export(method, epoch=epoch)))
+    if exports and chief and not run.has_export():
+        run.checkpoints.restore(method, run.selected_epoch())
+        print(summary.of_export(run.export(method)))
     return {"finished": 0, "interrupted": 130, "stopped": 3}[status]
 
 

@@ -106,9 +106,10 @@ def read_image(path, channels) -> np.ndarray:
         with open(path, "rb") as file:
             data = io.BytesIO(file.read())  # a TIFF that Pillow opens by its name is not turned
         with PIL.Image.open(data) as image:
-            if image.mode in ("I", "F"):
+            sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+            if image.mode in ("I", "F") and not sixteen:
                 raise ClientError(f"{path} has pixels of 32 bits: store it with 8 or 16.")
-            if image.mode.startswith("I;16"):
+            if sixteen:
                 upper = (np.asarray(image) >> 8).astype(np.uint8)
                 pixels = np.asarray(PIL.Image.fromarray(upper).convert(MODES[channels]))
             else:

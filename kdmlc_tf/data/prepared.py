@@ -10,6 +10,10 @@ from kdmlc_tf.data import faults, noise, own, pipeline, sources, splits
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.serving import saved_model
 
+# How data.json says that networks with stored weights see the images as keras.applications shows
+# them: earlier runs, which do not have it, were trained without.
+STORED_WEIGHTS = "keras"
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -89,6 +93,7 @@ class Prepared:
                 "test": len(self.source.test_labels),
             },
             "preprocessing": self.preprocessing.to_dict(),
+            "stored_weights": STORED_WEIGHTS,
             "noise": {
                 "realised_rate": self.noise.realised_rate,
                 "wanted": _listed(self.noise.wanted),

@@ -102,6 +102,7 @@ class Bundle:
                 input_shape=data.input_shape,
                 num_classes=data.source.num_classes,
                 steps_per_epoch=steps_per_epoch,
+                statistics=(data.preprocessing.mean, data.preprocessing.std),
             ).build()
             if program not in self.programs:
                 self.programs[program] = self._program(program, method, config, data)

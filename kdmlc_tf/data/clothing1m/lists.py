@@ -67,7 +67,7 @@ def _lines(folder, name):
             f"{folder} has no {name}: unpack Clothing1M's annotations there, beside images/."
         )
     with open(paths[0], "rb") as file:
-        for number, line in enumerate(filter(None, map(bytes.strip, file)), start=1):
+        for number, line in enumerate(map(bytes.strip, file), start=1):
             try:
                 line.decode()
             except UnicodeDecodeError:
@@ -75,7 +75,8 @@ def _lines(folder, name):
                     f"Line {number} of {name} is no UTF-8 text: fetch the file again. "
                     f"Received: {line[:80]!r}."
                 ) from None
-            yield line
+            if line:
+                yield line
 
 
 def _labels(folder, name):

@@ -61,8 +61,8 @@ def test_faults_in_the_lists_are_one_sentence(download, name, old, new, sentence
 
 def test_a_line_that_is_no_text_is_named(download):
     path = download / "noisy_train_key_list.txt"
-    path.write_bytes(path.read_bytes().replace(b"noisy,2", b"nois\xe9,2"))
-    with pytest.raises(InputError, match=r"Line 3 of noisy_train_key.* is no UTF-8 .*nois\\xe9,2"):
+    path.write_bytes(b"\n" + path.read_bytes().replace(b"noisy,2", b"nois\xe9,2"))
+    with pytest.raises(InputError, match=r"Line 4 of noisy_train_key.* is no UTF-8 .*nois\\xe9,2"):
         lists.read(download)
 
 
