@@ -248,7 +248,8 @@ class Run:
 
     def finished_rows(self):
         """Those rows whose epoch was also checkpointed; a run may be cut off in between."""
-        return [row for row in self.metrics() if row["epoch"] <= self._epochs_done()]
+        done = self._epochs_done()
+        return [row for row in self.metrics() if row["epoch"] <= done]
 
     def _learned_rows(self):
         """Those of the finished ones in which the student learned."""
