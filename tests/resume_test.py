@@ -18,6 +18,7 @@ from kdmlc_tf import training
 from kdmlc_tf.checkpoints import Checkpoints
 from kdmlc_tf.config import Config
 from kdmlc_tf.data import sources
+from kdmlc_tf.data.pipeline import Preprocessing
 from kdmlc_tf.errors import InputError
 from kdmlc_tf.monitoring.tensorboard import TensorBoardWriter
 from kdmlc_tf.run import Run
@@ -266,9 +267,8 @@ def test_a_student_exported_before_the_end_is_followed_by_the_finished_one(tmp_p
         assert sorted(os.listdir(exports)) == ["1", "2"]
     method, _ = run.restored_method()
     images = sources.load("digits").test_images[:40]
-    data = run.data()["preprocessing"]
-    normalised = (images - np.array(data["mean"])) / np.array(data["std"])
-    expected = tf.nn.softmax(method(tf.constant(normalised, tf.float32)))
+    preprocessing = Preprocessing.from_dict(run.data()["preprocessing"])
+    expected = tf.nn.softmax(method(preprocessing(images)))
     served = tf.saved_model.load(str(exports / "2"))
     answer = served.signatures["serving_default"](images=tf.constant(images))
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)

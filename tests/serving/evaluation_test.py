@@ -56,7 +56,7 @@ def test_accuracy_is_what_one_counts_by_hand(brightest, batch_size):
         ],
     }
     assert json.loads(json.dumps(result)) == result
-    # Of numbers in lists, which have no type of their own, features are made.
+    # Lists have no type of their own: it is that of the array which is made of them.
     with pytest.raises(InputError, match="takes uint8 images.*Received: int64"):
         evaluate_saved_model(brightest, pixels(0).tolist(), [0])
 
